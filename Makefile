@@ -1,0 +1,34 @@
+# On a fresh machine with Python 3.11+, git and make: `make demo`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check lock
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+install: .venv/installed ## the set-up alone: .venv from the lock of exact versions with hashes
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: install ## train for two to three minutes on the CPU and draw readable digits
+	@$(BIN)/python -m dcgan.demo
+
+test: check ## format, lint, types, then all the tests
+	$(BIN)/python -m pytest
+
+check: install ## the quick half of the gate: format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+lock: ## solve requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile --generate-hashes --no-emit-index-url --universal --python-version 3.11 --all-extras \
+		--no-header --quiet --upgrade pyproject.toml --output-file requirements.lock

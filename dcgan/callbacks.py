@@ -1,0 +1,182 @@
+"""What a person sees of a run. Nothing in here changes the training: no weights, no statistics, no random state."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from dcgan import activity
+from dcgan.checks import UserError, check_int
+from dcgan.gan import GAN
+from dcgan.grids import image_grid, save_png
+
+
+def log(trainer: L.Trainer, metrics: dict[str, float], step: int) -> None:
+    """To every logger. self.log would cost more than the training step's own overhead (experiments/overhead)."""
+    for logger in trainer.loggers:
+        logger.log_metrics(metrics, step)
+
+
+class Monitor(L.Callback):
+    """Losses, D's outputs, gradient norms and speed: the means over the steps since the last row, read from the
+    device once every `every_n_steps`. A loss that is not finite stops the run.
+    """
+
+    def __init__(self, every_n_steps: int) -> None:
+        check_int("log.every_n_steps", every_n_steps, 1)
+        self.every_n_steps = every_n_steps
+        self.window: list[dict[str, Tensor]] = []
+        self.latest: dict[str, float] = {}
+        self.seconds = 0.0  # of training so far, in this process
+        self.steps = 0
+
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
+        self.since = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:  # type: ignore[override]
+        self.window.append(outputs)
+        if gan.step % self.every_n_steps == 0:
+            self.flush(trainer, gan)
+
+    def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
+        if self.window:
+            self.flush(trainer, gan)
+
+    def flush(self, trainer: L.Trainer, gan: GAN) -> None:
+        window = {name: torch.stack([outputs[name] for outputs in self.window]) for name in self.window[0]}
+        losses = torch.stack((window["loss_d"], window["loss_g"]))
+        figures = torch.stack(
+            (
+                gan.loss.output(window["real_logits"]).mean(),
+                gan.loss.output(window["fake_logits"]).mean(),
+                gradient_norm(gan.discriminator),
+                gradient_norm(gan.generator),
+            )
+        )
+        # the mean over ranks: all see the same figures, so all stop at the same step
+        everything = trainer.strategy.reduce(torch.cat((losses.flatten(), figures)), reduce_op="mean")
+        *host, d_real, d_fake, norm_d, norm_g = everything.tolist()
+        n = len(self.window)
+        self.window.clear()
+        loss_d, loss_g = torch.tensor(host, dtype=torch.float64).unflatten(0, (2, n))
+        self.refuse_nonfinite(gan.step - n, loss_d, loss_g)
+
+        now = time.perf_counter()
+        images = n * trainer.datamodule.images_per_step * trainer.world_size  # type: ignore[attr-defined]
+        self.latest = {
+            "train/loss_d": loss_d.mean().item(),
+            "train/loss_g": loss_g.mean().item(),
+            "train/d_real": d_real,
+            "train/d_fake": d_fake,
+            "gradient_norm/discriminator": norm_d,
+            "gradient_norm/generator": norm_g,
+            "speed/images_per_second": images / (now - self.since),
+        }
+        self.seconds += now - self.since
+        self.steps += n
+        log(trainer, self.latest, gan.step)
+        self.since = time.perf_counter()
+
+    @staticmethod
+    def refuse_nonfinite(before: int, loss_d: Tensor, loss_g: Tensor) -> None:
+        """Raise UserError that names the first step after `before` whose loss is NaN or infinite."""
+        broken = ~(loss_d.isfinite() & loss_g.isfinite())
+        if broken.any():
+            i = int(broken.int().argmax())
+            raise UserError(
+                f"training stopped: at step {before + i + 1} loss_d was {loss_d[i]:g} and loss_g {loss_g[i]:g}; "
+                "checkpoints/last.ckpt holds the last good state; a lower optimizer.lr often helps"
+            )
+
+
+def gradient_norm(network: torch.nn.Module) -> Tensor:
+    """The norm of all gradients of the network's last update, as one vector."""
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients).float()
+
+
+class Activity(L.Callback):
+    """Dead units and saturation of each hidden activation, on the fixed noise, every `every_n_steps`."""
+
+    def __init__(self, every_n_steps: int) -> None:
+        check_int("log.activity_every_n_steps", every_n_steps, 1)
+        self.every_n_steps = every_n_steps
+
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
+        if gan.step == 0:
+            self.measure(trainer, gan)
+
+    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:  # type: ignore[override]
+        if gan.step % self.every_n_steps == 0:
+            self.measure(trainer, gan)
+
+    @rank_zero_only
+    def measure(self, trainer: L.Trainer, gan: GAN) -> None:
+        layers = activity.measure(gan.generator, gan.discriminator, gan.fixed_z)
+        metrics = {}
+        for name, (dead, saturated) in zip(layers, torch.stack(list(layers.values())).tolist(), strict=True):
+            metrics[f"dead_units/{name}"] = dead
+            metrics[f"saturation/{name}"] = saturated
+        log(trainer, metrics, gan.step)
+
+
+class Samples(L.Callback):
+    """Grids of the fixed noise as samples/step_*.png and in TensorBoard, there also fresh noise, the real images once
+    and histograms of D's outputs: at the given steps, then at each doubling of the last one, and at the end.
+    """
+
+    def __init__(self, run_dir: Path, steps: Iterable[int]) -> None:
+        self.folder = run_dir / "samples"
+        self.steps = sorted(set(steps))
+        for step in self.steps:
+            check_int("samples.steps", step, 0)
+        self.latest: Path | None = None
+
+    def due(self, step: int) -> bool:
+        if not self.steps or step <= self.steps[-1]:
+            return step in self.steps
+        doublings, rest = divmod(step, max(1, self.steps[-1]))
+        return rest == 0 and doublings & (doublings - 1) == 0
+
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
+        if gan.step == 0:
+            real = trainer.datamodule.preview(len(gan.fixed_z))  # type: ignore[attr-defined]
+            self.show(trainer, "real", image_grid(real), 0)
+            if self.due(0):
+                self.draw(trainer, gan)
+
+    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:  # type: ignore[override]
+        if self.due(gan.step):
+            self.draw(trainer, gan)
+            self.histograms(trainer, gan, outputs)
+
+    def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
+        if not self.due(gan.step):
+            self.draw(trainer, gan)
+
+    @rank_zero_only
+    def draw(self, trainer: L.Trainer, gan: GAN) -> None:
+        fixed = image_grid(gan.sample(gan.fixed_z))
+        self.latest = self.folder / f"step_{gan.step:06d}.png"
+        save_png(self.latest, fixed)
+        self.show(trainer, "samples/fixed_noise", fixed, gan.step)
+        self.show(trainer, "samples/fresh_noise", image_grid(gan.sample(gan.fresh_z(len(gan.fixed_z)))), gan.step)
+
+    @rank_zero_only
+    def show(self, trainer: L.Trainer, name: str, grid: Tensor, step: int) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image(name, grid, step)
+
+    @rank_zero_only
+    def histograms(self, trainer: L.Trainer, gan: GAN, outputs: dict[str, Tensor]) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_histogram("discriminator/real_logits", outputs["real_logits"], gan.step)
+                logger.experiment.add_histogram("discriminator/fake_logits", outputs["fake_logits"], gan.step)

@@ -1,0 +1,153 @@
+"""Checkpoints: written whole or not at all, read without running code, and gone on from."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from dcgan.checks import UserError, check_int, check_number
+from dcgan.files import atomic_path
+from dcgan.gan import GAN
+
+FORMAT = 1
+LOOK_EVERY_N_STEPS = 50  # at the clock
+# what a resumed run may change: how long, where, and what is written; never the maths
+FREE_KEYS = (
+    "max_steps",
+    "max_epochs",
+    "trainer",
+    "data.root",
+    "data.workers",
+    "log",
+    "samples.steps",
+    "checkpoints",
+    "ckpt_path",
+    "sweep",
+    "skip_finished",
+)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's own write crosses file systems without a flush: killed there, it leaves half a file (#21253)."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        try:
+            with atomic_path(path) as temporary:
+                torch.save(checkpoint, temporary)
+        except (RuntimeError, OSError) as error:  # torch's zip writer turns a full disk into a RuntimeError
+            raise UserError(
+                f"{path} cannot be written ({str(error).splitlines()[0]}): free some disk space or choose another "
+                "hydra.run.dir; an earlier checkpoint there is whole"
+            ) from error
+
+
+class Checkpoints(L.Callback):
+    """checkpoints/last.ckpt at the start (so that an unwritable folder shows before the work, not after), every so
+    many steps or minutes, and at the end. Only finite weights are saved. Lightning's ModelCheckpoint counts optimizer
+    steps and ignores minutes in manual optimization (#17958, #21699).
+
+    config, choices: plain containers, saved along. every_n_steps: None or >= 1; every_n_minutes: None or > 0.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: dict[str, Any],
+        choices: dict[str, str],
+        every_n_steps: int | None,
+        every_n_minutes: float | None,
+    ) -> None:
+        if every_n_steps is not None:
+            check_int("checkpoints.every_n_steps", every_n_steps, 1)
+        if every_n_minutes is not None:
+            check_number("checkpoints.every_n_minutes", every_n_minutes, 0, float("inf"), brackets="()")
+        self.path, self.config, self.choices = path, config, choices
+        self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
+
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
+        self.saved_at = time.monotonic()
+        if gan.step == 0:
+            self.save(trainer, gan)
+
+    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:  # type: ignore[override]
+        steps_due = self.every_n_steps is not None and gan.step % self.every_n_steps == 0
+        if steps_due or (gan.step % LOOK_EVERY_N_STEPS == 0 and self.minutes_due(trainer)):
+            self.save(trainer, gan)
+
+    def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
+        self.save(trainer, gan)
+
+    def minutes_due(self, trainer: L.Trainer) -> bool:
+        if self.every_n_minutes is None:
+            return False
+        due = time.monotonic() - self.saved_at >= 60 * self.every_n_minutes
+        # clocks of ranks differ: one word for all, as saving is a collective operation
+        return trainer.strategy.broadcast(due) if trainer.world_size > 1 else due
+
+    def save(self, trainer: L.Trainer, gan: GAN) -> None:
+        if not all(bool(parameter.isfinite().all()) for parameter in gan.parameters()):
+            raise UserError(
+                f"training stopped: at step {gan.step} there are weights that are not finite; {self.path} holds the "
+                "last good state; a lower optimizer.lr often helps"
+            )
+        trainer.save_checkpoint(self.path)
+        self.saved_at = time.monotonic()
+
+    def on_save_checkpoint(self, trainer: L.Trainer, gan: GAN, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
+        checkpoint["format"] = FORMAT
+        checkpoint["config"] = self.config
+        checkpoint["choices"] = self.choices
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The checkpoint's dict; its tensors stay on disk until they are used. Nothing in the file can run code.
+
+    UserError where the file is missing, unreadable, or not a checkpoint of this format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}: give the path of a run's checkpoints/last.ckpt")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises a dozen kinds for a damaged or malicious file
+        raise UserError(f"{path} cannot be read as a checkpoint ({type(error).__name__}): use another copy") from error
+    if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
+        raise UserError(f"{path} is not a checkpoint of this version of dcgan (format {FORMAT})")
+    return checkpoint
+
+
+def resumed_config(checkpoint: dict[str, Any], cfg: DictConfig, overrides: list[str]) -> DictConfig:
+    """The checkpoint's config with what the command line `overrides` of `cfg` may change.
+
+    UserError for an override that would change the maths; one that repeats the checkpoint's value is accepted.
+    """
+    saved = OmegaConf.create(checkpoint["config"])
+    keys = [override.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".") for override in overrides]
+    for key in keys:
+        if key == "experiment":
+            continue  # its keys are the config's own: a recipe is compared through them, below
+        new = OmegaConf.select(cfg, key)
+        if any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS):
+            OmegaConf.update(saved, key, new, merge=False, force_add=True)
+        elif plain(new) != plain(OmegaConf.select(saved, key)):
+            raise UserError(
+                f"{key} cannot change when a run goes on (the checkpoint has "
+                f"{plain(OmegaConf.select(saved, key))!r}): leave it out, or start a new run without ckpt_path"
+            )
+    if "experiment" in keys:
+        old, new = plain(saved), plain(cfg)
+        differing = [key for key in old if key not in {free.partition(".")[0] for free in FREE_KEYS} | {"data"}]
+        differing = [key for key in differing if old[key] != new.get(key)]
+        if differing:
+            raise UserError(f"the experiment changes {', '.join(differing)}: leave it out when a run goes on")
+    return saved
+
+
+def plain(value: Any) -> Any:
+    """Containers and scalars that compare by value."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

@@ -1,0 +1,29 @@
+"""What a constructor or a command says when it is given something it cannot work with."""
+
+import math
+
+
+class UserError(Exception):
+    """A mistake that its user can mend: the message is one sentence that says what is wrong and what to do.
+
+    The commands print it without a traceback and exit with code 1.
+    """
+
+
+def check_int(name: str, value: object, minimum: int) -> None:
+    """Raise ValueError unless `value` is an integer >= `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
+
+
+def check_number(name: str, value: object, low: float, high: float, *, brackets: str = "[]") -> None:
+    """Raise ValueError unless `value` is a number between `low` and `high`.
+
+    brackets: "[" or "]" where that end belongs to the range, "(" or ")" where it does not.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        above = low <= value if brackets[0] == "[" else low < value
+        below = value <= high if brackets[1] == "]" else value < high
+        if above and below:
+            return
+    raise ValueError(f"{name} must be a number in {brackets[0]}{low:g}, {high:g}{brackets[1]}, got {value!r}")

@@ -1,0 +1,47 @@
+"""What the commands share: where the configs are, and how a mistake of the user's ends."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra.errors import CompactHydraException, InstantiationException
+
+from dcgan.checks import UserError
+
+PACKAGE = Path(__file__).parent
+# in a wheel the configs lie inside the package, in a checkout beside it
+CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
+
+
+def explain(error: BaseException) -> str | None:
+    """One sentence for what a user can mend; None for what only a developer can."""
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        sentence = explain(error.__cause__)
+        where = str(error).rpartition("full_key: ")[2] if "full_key: " in str(error) else ""
+        return f"{sentence} (config key {where})" if sentence and where else sentence
+    if isinstance(error, UserError | ValueError | CompactHydraException):
+        return str(error).strip()
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}"
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's; not worth ten seconds of import
+        return f"the trainer cannot be set up: {error}. trainer=cpu runs on every machine"
+    return None
+
+
+def fail(error: Exception) -> None:
+    """End the process: one sentence on stderr and exit code 1, or the traceback of what is not the user's to mend."""
+    sentence = explain(error)
+    if sentence is None:
+        raise error
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(1)
+
+
+def run(command: Callable[[], object]) -> None:
+    """Run a Hydra command; errors end it as `fail` says."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors over instead of printing a cut traceback
+    try:
+        command()
+    except Exception as error:
+        fail(error)

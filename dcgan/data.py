@@ -1,0 +1,182 @@
+"""Data modules whose images fit in memory. They serve training batches in the networks' range; test images never
+enter training."""
+
+import gzip
+import hashlib
+import socket
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from filelock import FileLock
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from dcgan.batches import BatchIndices, InMemoryLoader
+from dcgan.checks import UserError, check_int
+from dcgan.pixels import PixelRange
+
+
+def fit_images(images: UInt8[Tensor, "n h w"], image_size: int, channels: int) -> UInt8[Tensor, "n c s s"]:
+    """Grey images, resized (bilinear, antialiased) where they have another size, the same in every channel."""
+    fitted = images[:, None]
+    if fitted.shape[-2:] != (image_size, image_size):
+        size = (image_size, image_size)
+        parts = [F.interpolate(part.float(), size, mode="bilinear", antialias=True) for part in fitted.split(4096)]
+        fitted = torch.cat([part.round_().clamp_(0, 255).to(torch.uint8) for part in parts])
+    return fitted.expand(-1, channels, -1, -1)
+
+
+class ImageData(L.LightningDataModule):
+    """What every data module has: sizes, and batches whose order is a function of (seed, epoch).
+
+    image_size: in pixels; channels: 1 or 3; pixels: the networks' range.
+    batch_size: images of one D update on one process; a training batch holds batches_per_step of them.
+    limit: use only the first `limit` training images. Raises ValueError for a count below 1.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        channels: int,
+        pixels: PixelRange,
+        batch_size: int,
+        batches_per_step: int = 1,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_int("data.image_size", image_size, 1)
+        if channels not in (1, 3):
+            raise ValueError(f"data.channels must be 1 or 3, got {channels!r}")
+        check_int("data.batch_size", batch_size, 1)
+        if limit is not None:
+            check_int("data.limit", limit, 1)
+        check_int("seed", seed, 0)
+        self.image_size, self.channels, self.pixels = image_size, channels, pixels
+        self.batch_size, self.batches_per_step = batch_size, batches_per_step
+        self.limit, self.seed = limit, seed
+
+    @property
+    def images_per_step(self) -> int:
+        """Real images that one process sees in one step."""
+        return self.batch_size * self.batches_per_step
+
+    def batch_indices(self, n: int) -> BatchIndices:
+        """Raises UserError where n images do not fill one batch on each process."""
+        world_size = self.trainer.world_size if self.trainer else 1
+        rank = self.trainer.global_rank if self.trainer else 0
+        if n < self.images_per_step * world_size:
+            raise UserError(
+                f"one step needs {self.images_per_step * world_size} images (data.batch_size {self.batch_size} x "
+                f"{self.batches_per_step} D updates x {world_size} processes), but there are only {n}: "
+                f"lower data.batch_size or raise data.limit"
+            )
+        return BatchIndices(n, self.images_per_step, self.seed, rank, world_size)
+
+    def preview(self, n: int) -> UInt8[Tensor, "m c h w"]:
+        """The first m <= n training images."""
+        raise NotImplementedError
+
+
+class InMemoryData(ImageData):
+    """Held in memory as uint8; on a GPU, in the GPU's memory."""
+
+    train_images: UInt8[Tensor, "n c h w"]
+
+    def load(self, train: bool) -> UInt8[Tensor, "n h w"]:
+        """All training or all test images as they are stored."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        self.train_images = fit_images(self.load(train=True)[: self.limit], self.image_size, self.channels)
+
+    def train_dataloader(self) -> InMemoryLoader:
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        return InMemoryLoader(self.train_images, self.batch_indices(len(self.train_images)), self.pixels, device)
+
+    def preview(self, n: int) -> UInt8[Tensor, "m c h w"]:
+        return self.train_images[:n]
+
+
+class TorchvisionData(InMemoryData):
+    """MNIST and the sets that come in its format, downloaded and verified by torchvision.
+
+    dataset: a subclass of torchvision.datasets.MNIST; root: the folder that holds its folder.
+    Other arguments as `ImageData`'s. UserError where the files are damaged, or missing and cannot be downloaded.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        root: str,
+        image_size: int,
+        channels: int,
+        pixels: PixelRange,
+        batch_size: int,
+        batches_per_step: int = 1,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(image_size, channels, pixels, batch_size, batches_per_step, limit, seed)
+        self.dataset, self.root = dataset, Path(root)
+
+    def prepare_data(self) -> None:
+        raw = self.root / self.dataset.__name__ / "raw"
+        archives = {raw / name: md5 for name, md5 in self.dataset.resources}
+        if all(archive.with_suffix("").exists() for archive in archives):
+            return
+        for archive, md5 in archives.items():
+            if archive.exists() and hashlib.md5(archive.read_bytes(), usedforsecurity=False).hexdigest() != md5:
+                raise UserError(f"{archive} is damaged (its MD5 is not {md5}): delete it to have it downloaded anew")
+        timeout = socket.getdefaulttimeout()
+        try:
+            raw.mkdir(parents=True, exist_ok=True)
+            socket.setdefaulttimeout(30)  # torchvision would wait for ever
+            with FileLock(raw / ".lock"):  # the jobs of a parallel sweep unpack once, not over each other
+                self.dataset(str(self.root), train=True, download=True)
+        except (RuntimeError, OSError, gzip.BadGzipFile, EOFError) as error:
+            names = ", ".join(archive.name for archive in archives)
+            raise UserError(
+                f"{self.dataset.__name__} is not in {raw} and could not be put there ({str(error).strip()}): copy "
+                f"{names} there, set data.root or DCGAN_DATA_DIR to a folder that has them, or use data=digits, "
+                "which needs no download"
+            ) from error
+        finally:
+            socket.setdefaulttimeout(timeout)
+
+    def load(self, train: bool) -> UInt8[Tensor, "n h w"]:
+        raw = self.root / self.dataset.__name__ / "raw"
+        for name, _ in self.dataset.resources:
+            check_idx_file((raw / name).with_suffix(""))
+        return self.dataset(str(self.root), train=train).data
+
+
+def check_idx_file(path: Path) -> None:
+    """Raise UserError unless the file is as long as its IDX header says (LeCun et al., the MNIST format)."""
+    data = path.read_bytes()
+    mend = "delete it to have it unpacked or downloaded anew"
+    if len(data) < 4 or data[:3] != b"\0\0\x08":
+        raise UserError(f"{path} is damaged (no IDX header of unsigned bytes): {mend}")
+    dimensions = data[3]
+    header = data[4 : 4 + 4 * dimensions]
+    sizes = [int.from_bytes(header[i : i + 4], "big") for i in range(0, len(header), 4)]
+    expected = 4 + 4 * dimensions + int(torch.tensor(sizes, dtype=torch.int64).prod())
+    if len(sizes) != dimensions or len(data) != expected:
+        raise UserError(f"{path} is damaged ({len(data):,} bytes, its header says {expected:,}): {mend}")
+
+
+class Digits(InMemoryData):
+    """scikit-learn's 1,797 handwritten digits (8 x 8, 16 greys; Alpaydin and Kaynak 1998): they need no download.
+
+    The last 297 are the test images. Arguments as `ImageData`'s.
+    """
+
+    def load(self, train: bool) -> UInt8[Tensor, "n h w"]:
+        from sklearn.datasets import load_digits  # half a second that only this set should cost
+
+        images: Float[Tensor, "n h w"] = torch.from_numpy(load_digits().images)
+        u8 = (images * (255 / 16)).round().to(torch.uint8)
+        return u8[:1500] if train else u8[1500:]

@@ -1,0 +1,161 @@
+"""The training of a GAN: one discriminator and one generator update a step (Goodfellow et al. 2014, Algorithm 1)."""
+
+from typing import Any, cast
+
+import lightning as L
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from dcgan.checks import check_int, check_number
+from dcgan.ema import EMA
+from dcgan.losses import Loss
+from dcgan.networks import BATCH_NORM, LatentModel, frozen, start_statistics
+from dcgan.optimizers import Adam
+from dcgan.penalties import Penalty
+from dcgan.pixels import PixelRange
+from dcgan.seeding import derive_generator, seed_device
+
+FIXED, FRESH, TRAINING = range(3)  # streams of random numbers that never meet
+
+
+class GAN(L.LightningModule):
+    """A generator and a discriminator, and how they train each other.
+
+    loss, penalty: objects that own their maths (`dcgan.losses`, `dcgan.penalties`).
+    discriminator_optimizer, generator_optimizer: called with the parameters.
+    pixels: the map between stored pixels and the networks' range.
+    discriminator_steps: D updates a step, each on its own real batch with fresh fakes.
+    ema_decay: of the average of G's weights that draws the samples; 0: G itself draws them.
+    seed: of the noise. fixed_n: latent vectors in `fixed_z`, the noise of the pictures that are compared over time.
+    Raises ValueError for counts below 1, a decay outside [0, 1), and a penalty with batch norm in D.
+    """
+
+    fixed_z: Tensor
+
+    def __init__(
+        self,
+        generator: LatentModel,
+        discriminator: nn.Module,
+        loss: Loss,
+        discriminator_optimizer: Adam,
+        generator_optimizer: Adam,
+        pixels: PixelRange,
+        penalty: Penalty | None = None,
+        discriminator_steps: int = 1,
+        ema_decay: float = 0.0,
+        seed: int = 0,
+        fixed_n: int = 64,
+    ) -> None:
+        super().__init__()
+        check_int("discriminator_steps", discriminator_steps, 1)
+        check_int("seed", seed, 0)
+        check_int("fixed_n", fixed_n, 1)
+        check_number("ema.decay", ema_decay, 0, 1, brackets="[)")
+        if penalty is not None and any(isinstance(m, BATCH_NORM) for m in discriminator.modules()):
+            raise ValueError(
+                "a gradient penalty needs a discriminator without batch norm, which makes each image's gradient "
+                "depend on the other images of its batch (Gulrajani et al. 2017, section 4): "
+                "set discriminator_normalization=layer"
+            )
+        self.automatic_optimization = False
+        # the memory format that convolutions are fastest in: experiments/memory_format
+        self.generator: LatentModel = generator.to(memory_format=torch.channels_last)
+        self.discriminator = discriminator.to(memory_format=torch.channels_last)
+        self.loss, self.penalty, self.pixels = loss, penalty, pixels
+        self.discriminator_optimizer, self.generator_optimizer = discriminator_optimizer, generator_optimizer
+        self.discriminator_steps, self.seed = discriminator_steps, seed
+        self.step = 0  # batches, each with all its D updates and its G update
+
+        rng = derive_generator(torch.device("cpu"), seed, FIXED)
+        self.register_buffer("fixed_z", generator.draw_z(fixed_n, rng.device, rng))
+        start_statistics(generator, self.fixed_z)
+        self.ema = EMA(generator, ema_decay) if ema_decay else None
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        return [
+            self.discriminator_optimizer(self.discriminator.parameters()),
+            self.generator_optimizer(self.generator.parameters()),
+        ]
+
+    def training_step(self, batch: Float[Tensor, "kn c h w"], batch_idx: int) -> dict[str, Tensor]:
+        optimizer_d, optimizer_g = cast(list[Optimizer], self.optimizers())
+        seed_device(self.device, self.seed, TRAINING, self.global_rank, self.step)
+        real_batches = batch.chunk(self.discriminator_steps)
+
+        # D: ascend E[log D(x)] + E[log(1 - D(G(z)))], or the chosen loss's form of it
+        for k, real in enumerate(real_batches, start=1):
+            z = self.generator.draw_z(len(real), self.device)
+            with torch.set_grad_enabled(k == len(real_batches)):  # only the last fakes have a G update to come
+                fake = self.generator(z)
+            real_logits = self.discriminator(real).float()
+            fake_logits = self.discriminator(fake.detach()).float()
+            loss_d = self.loss.discriminator(real_logits, fake_logits)
+            if self.penalty is not None:
+                loss_d = loss_d + self.penalty.penalty(self.discriminator, real, fake.detach())
+            optimizer_d.zero_grad()
+            self.manual_backward(loss_d)
+            optimizer_d.step()
+
+        # G: ascend E[log D(G(z))], or the chosen loss's form of it, through the D just updated
+        with frozen(self.discriminator):
+            loss_g = self.loss.generator(self.discriminator(fake).float())
+        optimizer_g.zero_grad()
+        self.manual_backward(loss_g)
+        optimizer_g.step()
+
+        if self.ema is not None:
+            self.ema.update(self.generator, self.step)
+        self.step += 1
+        return {
+            "loss_d": loss_d.detach(),
+            "loss_g": loss_g.detach(),
+            "real_logits": real_logits.detach(),
+            "fake_logits": fake_logits.detach(),
+        }
+
+    @property
+    def optimizer_steps_per_step(self) -> int:
+        """Lightning's `global_step` counts optimizer steps: so many make one step."""
+        return self.discriminator_steps + 1
+
+    @property
+    def sampler(self) -> nn.Module:
+        """The network that draws: the average of G's weights where there is one, else G."""
+        return self.generator if self.ema is None else self.ema.network
+
+    @torch.no_grad()
+    def sample(self, z: Float[Tensor, "n latent_dim"]) -> UInt8[Tensor, "n c h w"]:
+        """Images of z, drawn in eval mode: none depends on the others, and no running statistics move."""
+        training = self.sampler.training
+        self.sampler.eval()
+        try:
+            return self.pixels.decode(self.sampler(z))
+        finally:
+            self.sampler.train(training)
+
+    def fresh_z(self, n: int) -> Float[Tensor, "n latent_dim"]:
+        """n latent vectors that belong to this step's pictures and touch no other random numbers."""
+        rng = derive_generator(self.device, self.seed, FRESH, self.step)
+        return self.generator.draw_z(n, self.device, rng)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["step"] = self.step
+        world_size = self.trainer.world_size
+        if world_size > 1:
+            # each rank resumes with its own running statistics; the state_dict, from which others sample, gets the
+            # mean over ranks, which is what one rank would have tracked over all the batches
+            own = {name: buffer for name, buffer in self.named_buffers() if name != "fixed_z"}
+            ranks: list[Any] = [None] * world_size
+            torch.distributed.all_gather_object(ranks, {name: b.cpu() for name, b in own.items()})
+            checkpoint["rank_buffers"] = ranks
+            for name, buffer in own.items():
+                mean = torch.stack([rank[name].double() for rank in ranks]).mean(0)
+                checkpoint["state_dict"][name] = mean.to(buffer.dtype)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.step = checkpoint["step"]
+        ranks = checkpoint.get("rank_buffers", [])
+        if len(ranks) == self.trainer.world_size:
+            checkpoint["state_dict"].update(ranks[self.global_rank])

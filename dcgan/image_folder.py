@@ -1,0 +1,105 @@
+"""The user's own pictures, read from disk by worker processes: for what does not fit in memory."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dcgan.checks import UserError, check_int
+from dcgan.data import ImageData
+from dcgan.pixels import PixelRange
+
+SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+
+class Pictures(Dataset):
+    """JPEG and PNG files as (c, size, size) uint8: the shorter side scaled to `size`, the middle cropped.
+
+    A file that cannot be read becomes a string that says so: an exception would reach the main process as a worker's
+    traceback.
+    """
+
+    def __init__(self, paths: list[Path], image_size: int, channels: int) -> None:
+        self.paths, self.image_size, self.channels = paths, image_size, channels
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> UInt8[Tensor, "c h w"] | str:
+        path = self.paths[index]
+        try:
+            with Image.open(path) as picture:
+                upright = ImageOps.exif_transpose(picture).convert("L" if self.channels == 1 else "RGB")
+                fitted = ImageOps.fit(upright, (self.image_size, self.image_size), Image.Resampling.BICUBIC)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
+            return f"the picture {path} cannot be read ({error}): mend or remove it"
+        return torch.from_numpy(np.array(fitted)).reshape(self.image_size, self.image_size, -1).permute(2, 0, 1)
+
+
+def collate(pictures: list[Tensor | str]) -> Tensor | str:
+    """The stacked batch, or the message of its first broken picture."""
+    for picture in pictures:
+        if isinstance(picture, str):
+            return picture
+    return torch.stack(cast(list[Tensor], pictures))
+
+
+class ImageFolder(ImageData):
+    """All pictures below a folder.
+
+    root: the folder; workers: processes that read. Other arguments as `dcgan.data.ImageData`'s.
+    UserError where there is no picture, or one that cannot be read (it is named).
+    """
+
+    def __init__(
+        self,
+        root: str,
+        image_size: int,
+        channels: int,
+        pixels: PixelRange,
+        batch_size: int,
+        workers: int = 2,
+        batches_per_step: int = 1,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(image_size, channels, pixels, batch_size, batches_per_step, limit, seed)
+        check_int("data.workers", workers, 0)
+        self.root, self.workers = Path(root), workers
+
+    def setup(self, stage: str) -> None:
+        if not self.root.is_dir():
+            raise UserError(f"there is no folder {self.root}: set data.root to the folder of your pictures")
+        paths = sorted(path for path in self.root.rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not paths:
+            raise UserError(f"no .jpg, .jpeg or .png file below {self.root}: set data.root to the folder of them")
+        self.pictures = Pictures(paths[: self.limit], self.image_size, self.channels)
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(
+            self.pictures,
+            batch_sampler=cast(Any, self.batch_indices(len(self.pictures))),
+            num_workers=self.workers,
+            collate_fn=collate,
+            persistent_workers=self.workers > 0,
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+        )
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> UInt8[Tensor, "b c h w"]:
+        if isinstance(batch, str):
+            raise UserError(batch)
+        return batch
+
+    def on_after_batch_transfer(self, batch: UInt8[Tensor, "b c h w"], dataloader_idx: int) -> Float[Tensor, "b c h w"]:
+        return self.pixels.encode(batch)
+
+    def preview(self, n: int) -> UInt8[Tensor, "m c h w"]:
+        pictures = collate([self.pictures[i] for i in range(min(n, len(self.pictures)))])
+        if isinstance(pictures, str):
+            raise UserError(pictures)
+        return pictures

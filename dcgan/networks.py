@@ -1,0 +1,266 @@
+"""The generator and the discriminator; every size, width and layer type is an argument.
+
+Radford et al. 2016, "Unsupervised representation learning with deep convolutional GANs" (the DCGAN paper), with the
+dense hidden layer of its authors' own MNIST network in front.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
+
+from dcgan.checks import check_int, check_number
+from dcgan.normalization import Normalization
+from dcgan.prior import Prior
+from dcgan.upsampling import PixelShuffleConv
+
+Activation = Callable[[], nn.Module]  # a new module at each call: a PReLU must not share its slope between layers
+Resampling = Callable[..., nn.Module]  # (in_channels, out_channels, bias=)
+BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+
+
+def doublings(image_size: int) -> tuple[int, int]:
+    """(start, k) with image_size = start * 2^k, 4 <= start <= 7 and k >= 1; ValueError where there is none."""
+    check_int("image_size", image_size, 1)
+    reachable = sorted(start * 2**k for start in range(4, 8) for k in range(1, 10))
+    if image_size not in reachable:
+        near = sorted(reachable, key=lambda size: abs(size - image_size))[:2]
+        raise ValueError(
+            f"image_size must be 4, 5, 6 or 7 doubled at least once (8, 10, ..., 28, 32, ..., 64, ...), "
+            f"got {image_size}; the nearest are {min(near)} and {max(near)}"
+        )
+    k = (image_size // 4).bit_length() - 1
+    return image_size >> k, k
+
+
+def widths(k: int, base_channels: int) -> list[int]:
+    """Channels of the maps from the smallest to the largest: base_channels * min(8, 2^(k-1-i)), i = 0..k-1."""
+    return [base_channels * min(8, 2 ** (k - 1 - i)) for i in range(k)]
+
+
+def hidden_features(hidden_width: int | None, image_size: int) -> int:
+    """The dense hidden layer's width: as given; by default 1024 below 64 x 64 pixels and none (0) from there."""
+    if hidden_width is None:
+        return 1024 if image_size < 64 else 0
+    check_int("hidden_width", hidden_width, 0)
+    return hidden_width
+
+
+def init_weights(module: nn.Module) -> None:
+    """Weights N(0, .02), batch-norm scales N(1, .02), biases 0 (DCGAN paper, section 4; its authors' code)."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, BATCH_NORM):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, PixelShuffleConv):  # ties the weights of its children, whose turn came before
+        module.icnr()
+
+
+def block(
+    layer: Callable[..., nn.Module], norm: nn.Module, activation: Activation, dropout: float = 0.0
+) -> nn.Sequential:
+    """layer(bias=), normalisation, activation, dropout. A normalised layer has no bias: the norm would undo it."""
+    layers = nn.Sequential()
+    layers.add_module("layer", layer(bias=isinstance(norm, nn.Identity)))
+    if not isinstance(norm, nn.Identity):
+        layers.add_module("norm", norm)
+    layers.add_module("activation", activation())
+    if dropout:
+        layers.add_module("dropout", nn.Dropout(dropout))
+    return layers
+
+
+def hidden_activations(network: nn.Module) -> dict[str, nn.Module]:
+    """The activations between a network's layers, by the name of the block they close, in the order of the data."""
+    suffix = ".activation"
+    return {name.removesuffix(suffix): module for name, module in network.named_modules() if name.endswith(suffix)}
+
+
+class LatentModel(nn.Module):
+    """What every generator is: a network over latent vectors of a prior.
+
+    Raises ValueError for a latent_dim, channels or base_channels below 1.
+    """
+
+    def __init__(self, prior: Prior, latent_dim: int, channels: int, base_channels: int) -> None:
+        super().__init__()
+        check_int("latent_dim", latent_dim, 1)
+        check_int("channels", channels, 1)
+        check_int("base_channels", base_channels, 1)
+        self.prior, self.latent_dim = prior, latent_dim
+
+    def draw_z(self, n: int, device: torch.device, rng: torch.Generator | None = None) -> Float[Tensor, "n latent_dim"]:
+        """n latent vectors on `device`; `rng` lives there too (default: that device's global generator)."""
+        return self.prior(n, self.latent_dim, device, rng)
+
+
+class Generator(LatentModel):
+    """G: z -> (dense hidden layer) -> start map -> k doublings -> image.
+
+    image_size: start * 2^k pixels (see `doublings`); channels: of the image, 1 or 3.
+    upsampling: makes the module of one doubling; activation, normalization: of the hidden layers.
+    output_activation: bounds the pixels: tanh for [-1, 1], sigmoid for [0, 1].
+    prior: draws z; latent_dim: its length.
+    base_channels: channels before the last doubling; the map before it has twice as many, and so on up to 8 times.
+    hidden_width: of the dense hidden layer; 0: none, z is projected straight to the start map (the paper's
+    all-convolutional form); None: 1024 below 64 x 64 pixels, else 0.
+    Raises ValueError for a size that no doublings reach and for widths below 1.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        channels: int,
+        upsampling: Resampling,
+        activation: Activation,
+        normalization: Normalization,
+        output_activation: nn.Module,
+        prior: Prior,
+        latent_dim: int = 100,
+        base_channels: int = 64,
+        hidden_width: int | None = None,
+    ) -> None:
+        super().__init__(prior, latent_dim, channels, base_channels)
+        start, k = doublings(image_size)
+        channels_in = widths(k, base_channels)
+        hidden = hidden_features(hidden_width, image_size)
+
+        self.start = nn.Sequential()
+        if hidden:
+            features = channels_in[0] * start**2
+            self.start.add_module(
+                "hidden",
+                block(partial(nn.Linear, latent_dim, hidden), normalization.dense(hidden), activation),
+            )
+            self.start.add_module(
+                "project",
+                block(partial(nn.Linear, hidden, features), normalization.dense(features), activation),
+            )
+            self.start.add_module("to_map", nn.Unflatten(1, (channels_in[0], start, start)))
+        else:
+            self.start.add_module("to_map", nn.Unflatten(1, (latent_dim, 1, 1)))
+            self.start.add_module(
+                "project",
+                block(
+                    partial(nn.ConvTranspose2d, latent_dim, channels_in[0], start),
+                    normalization.conv(channels_in[0]),
+                    activation,
+                ),
+            )
+        self.doublings = nn.Sequential(
+            *(block(partial(upsampling, i, o), normalization.conv(o), activation) for i, o in pairwise(channels_in))
+        )
+        self.to_image = upsampling(channels_in[-1], channels, bias=True)
+        self.output_activation = output_activation
+        self.apply(init_weights)
+
+    def forward(self, z: Float[Tensor, "n latent_dim"]) -> Float[Tensor, "n c h w"]:
+        return self.output_activation(self.to_image(self.doublings(self.start(z))))
+
+
+class Discriminator(nn.Module):
+    """D: image -> k halvings -> (dense hidden layer) -> one logit; the generator's widths mirrored.
+
+    image_size, channels, base_channels, hidden_width: as the generator's.
+    downsampling: makes the module of one halving; no normalisation behind the first one (DCGAN paper, section 3).
+    activation, normalization: of the hidden layers.
+    dropout: probability behind each activation, in [0, 1).
+    spectral_norm: divide each weight by its largest singular value (Miyato et al. 2018).
+    Raises ValueError for a size that no halvings reach, widths below 1, and a dropout outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        channels: int,
+        downsampling: Resampling,
+        activation: Activation,
+        normalization: Normalization,
+        base_channels: int = 64,
+        hidden_width: int | None = None,
+        dropout: float = 0.0,
+        spectral_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        start, k = doublings(image_size)
+        check_int("channels", channels, 1)
+        check_int("base_channels", base_channels, 1)
+        check_number("dropout", dropout, 0, 1, brackets="[)")
+        channels_out = widths(k, base_channels)[::-1]
+        hidden = hidden_features(hidden_width, image_size)
+        features = channels_out[-1] * start**2
+
+        self.halvings = nn.Sequential(
+            block(partial(downsampling, channels, channels_out[0]), nn.Identity(), activation, dropout),
+            *(
+                block(partial(downsampling, i, o), normalization.conv(o), activation, dropout)
+                for i, o in pairwise(channels_out)
+            ),
+        )
+        self.head = nn.Sequential()
+        self.head.add_module("flatten", nn.Flatten())
+        if hidden:
+            self.head.add_module(
+                "hidden",
+                block(partial(nn.Linear, features, hidden), normalization.dense(hidden), activation, dropout),
+            )
+        self.head.add_module("logit", nn.Linear(hidden or features, 1))
+        self.apply(init_weights)
+        if spectral_norm:
+            apply_spectral_norm(self)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
+        return self.head(self.halvings(x)).squeeze(1)
+
+
+def apply_spectral_norm(network: nn.Module) -> None:
+    """Give every convolution and dense layer of the network a spectrally normalised weight, in place."""
+    for module in list(network.modules()):
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            parametrizations.spectral_norm(module)
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Forward passes in here leave the network as it is: no weight gradients, no running statistics, no power
+    iteration of spectral norm. Batch norm still normalises by its batch and dropout still drops."""
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    norms = [m for m in network.modules() if isinstance(m, BATCH_NORM)]
+    parametrized = [m for m in network.modules() if isinstance(m, parametrize.ParametrizationList)]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    for norm in norms:
+        norm.track_running_stats = False
+    for module in parametrized:
+        module.eval()
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+        for norm in norms:
+            norm.track_running_stats = True
+        for module in parametrized:
+            module.train()
+
+
+@torch.no_grad()
+def start_statistics(network: nn.Module, x: Tensor) -> None:
+    """Set the running statistics of batch norm to those of the batch x, so that a new network draws in eval mode
+    what it draws in training: from (0, 1) they would need some 50 steps to get there, and pictures until then would
+    be grey."""
+    norms = [m for m in network.modules() if isinstance(m, BATCH_NORM)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    network(x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

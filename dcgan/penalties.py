@@ -1,0 +1,55 @@
+"""Gradient penalties, added to loss_d. Each takes D's gradient per image, so D must not mix the images of a batch."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dcgan.checks import check_number
+
+Images = Float[Tensor, "n c h w"]
+Scalar = Float[Tensor, ""]
+
+
+def gradient_norm_squared(discriminator: nn.Module, x: Images) -> Float[Tensor, " n"]:
+    """|dD(x)/dx|^2 of each image, with the graph that its own gradient needs."""
+    x = x.detach().requires_grad_(True)
+    # the sum's gradient is each image's own: no logit depends on another image
+    (gradient,) = torch.autograd.grad(discriminator(x).float().sum(), x, create_graph=True)
+    return gradient.float().square().sum(dim=(1, 2, 3))
+
+
+class WassersteinGP:
+    """weight * E[(|grad D(x^)| - 1)^2], x^ between real and fake (Gulrajani et al. 2017, Algorithm 1).
+
+    Raises ValueError unless weight > 0.
+    """
+
+    def __init__(self, weight: float = 10.0) -> None:
+        check_number("weight", weight, 0, math.inf, brackets="()")
+        self.weight = weight
+
+    def penalty(self, discriminator: nn.Module, real: Images, fake: Images) -> Scalar:
+        epsilon = torch.rand(len(real), 1, 1, 1, device=real.device)
+        between = torch.lerp(fake, real, epsilon)
+        # the small constant keeps the root's gradient finite where D is flat
+        norm = (gradient_norm_squared(discriminator, between) + 1e-12).sqrt()
+        return self.weight * (norm - 1).square().mean()
+
+
+class R1:
+    """weight / 2 * E[|grad D(x)|^2] on real images (Mescheder et al. 2018, equation 9).
+
+    Raises ValueError unless weight > 0.
+    """
+
+    def __init__(self, weight: float = 10.0) -> None:
+        check_number("weight", weight, 0, math.inf, brackets="()")
+        self.weight = weight
+
+    def penalty(self, discriminator: nn.Module, real: Images, fake: Images) -> Scalar:
+        return self.weight / 2 * gradient_norm_squared(discriminator, real).mean()
+
+
+Penalty = WassersteinGP | R1

@@ -1,0 +1,106 @@
+"""The terminal: a summary at the start, a progress bar, and where everything is at the end."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import Tensor, nn
+
+from dcgan.callbacks import Monitor
+from dcgan.gan import GAN
+
+REFRESH_SECONDS = 0.25
+LINE_SECONDS = 10  # between the lines that stand for the bar where the output is not a terminal
+
+
+def shown(path: Path) -> str:
+    """The path as short as a person would type it from here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def parameter_count(network: nn.Module) -> str:
+    return f"{sum(p.numel() for p in network.parameters()):,} parameters"
+
+
+def print_summary(console: Console, gan: GAN, choices: dict[str, str], trainer: L.Trainer, run_dir: Path) -> None:
+    """What is about to be trained, on what, and where it will be."""
+    table = Table.grid(padding=(0, 2))
+    device = f"{trainer.strategy.root_device.type} x {trainer.world_size}, {trainer.precision}"
+    table.add_row("generator", f"{choices['model']}, {parameter_count(gan.generator)}")
+    table.add_row("discriminator", f"{choices['discriminator']}, {parameter_count(gan.discriminator)}")
+    table.add_row("training", f"{choices['loss']} loss on {choices['data']}, seed {gan.seed}")
+    table.add_row("device", device)
+    table.add_row("run folder", shown(run_dir))
+    console.print(table, soft_wrap=True)
+
+
+def print_outcome(console: Console, run_dir: Path, samples: Path | None, step: int) -> None:
+    """Where to look now."""
+    tensorboard = Path(sys.executable).with_name("tensorboard")
+    command = shown(tensorboard) if tensorboard.exists() else "tensorboard"
+    console.print(f"done after {step} steps", soft_wrap=True)
+    if samples is not None:
+        console.print(f"samples      {shown(samples)}", soft_wrap=True)
+    console.print(f"TensorBoard  {shown(run_dir)}; open it with", soft_wrap=True)
+    console.print(f"             {command} --logdir {shown(run_dir)}", soft_wrap=True)
+
+
+class ProgressBar(L.Callback):
+    """Steps, losses, steps and images per second and the time left; drawn at most every quarter of a second."""
+
+    def __init__(self, console: Console, monitor: Monitor) -> None:
+        self.console, self.monitor = console, monitor
+        self.progress = Progress(
+            TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
+            BarColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            auto_refresh=False,
+            speed_estimate_period=60,
+        )
+
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
+        by_epochs = (trainer.max_epochs or 0) * int(trainer.num_training_batches)
+        self.total_steps = trainer.max_steps // gan.optimizer_steps_per_step if trainer.max_steps > 0 else by_epochs
+        self.task = self.progress.add_task("", total=self.total_steps, completed=gan.step, figures="")
+        self.drawn = time.monotonic()
+        if self.console.is_terminal:
+            self.progress.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:  # type: ignore[override]
+        period = REFRESH_SECONDS if self.console.is_terminal else LINE_SECONDS
+        if time.monotonic() - self.drawn >= period:
+            self.draw(gan)
+
+    def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
+        self.draw(gan)
+        self.progress.stop()
+
+    def on_exception(self, trainer: L.Trainer, gan: GAN, exception: BaseException) -> None:  # type: ignore[override]
+        self.progress.stop()
+
+    def figures(self) -> str:
+        """The losses and the speed of the last row of metrics."""
+        latest = self.monitor.latest
+        if not latest:
+            return ""
+        images = latest["speed/images_per_second"]
+        steps = self.monitor.steps / self.monitor.seconds
+        losses = f"loss_d {latest['train/loss_d']:.3f}  loss_g {latest['train/loss_g']:.3f}"
+        return f"{losses}  {steps:.1f} steps/s  {images:,.0f} images/s"
+
+    def draw(self, gan: GAN) -> None:
+        self.drawn = time.monotonic()
+        self.progress.update(self.task, completed=gan.step, figures=self.figures())
+        if self.console.is_terminal:
+            self.progress.refresh()
+        else:
+            self.console.print(f"step {gan.step:,}/{self.total_steps:,}  {self.figures()}", soft_wrap=True)

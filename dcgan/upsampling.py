@@ -1,0 +1,80 @@
+"""Upsampling modes: a module made from (in_channels, out_channels, bias) that doubles height and width."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dcgan.checks import check_int
+
+
+class TransposedConv(nn.ConvTranspose2d):
+    """Transposed convolution of stride 2, the DCGAN paper's "fractionally-strided convolution".
+
+    kernel_size: 4 covers every output pixel equally often; 3 and 5 do not, which is where checkerboards come
+    from (Odena et al. 2016, "Deconvolution and checkerboard artifacts"). Raises ValueError below 2.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True, *, kernel_size: int = 4) -> None:
+        check_int("kernel_size", kernel_size, 2)
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=2,
+            padding=(kernel_size - 1) // 2,
+            output_padding=kernel_size % 2,
+            bias=bias,
+        )
+
+
+class UpsampleConv(nn.Sequential):
+    """Nearest or bilinear interpolation, then a 3x3 convolution (Odena et al. 2016).
+
+    interpolation: "nearest" or "bilinear"; ValueError for anything else.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True, *, interpolation: str = "nearest"):
+        if interpolation not in ("nearest", "bilinear"):
+            raise ValueError(f"interpolation must be nearest or bilinear, got {interpolation!r}")
+        super().__init__(
+            nn.Upsample(scale_factor=2, mode=interpolation),
+            nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias),
+        )
+
+
+class PixelShuffleConv(nn.Module):
+    """Sub-pixel convolution: a 3x3 convolution to 4 times the channels, rearranged (Shi et al. 2016)."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 4 * out_channels, 3, padding=1, bias=bias)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d 2*h 2*w"]:
+        return F.pixel_shuffle(self.conv(x), 2)
+
+    def icnr(self) -> None:
+        """ICNR: start as nearest upsampling, so with no checkerboard (Aitken et al. 2017, section 2.2).
+
+        PixelShuffle takes the four pixels of output channel c from the input channels 4c to 4c + 3: those four
+        share one kernel.
+        """
+        with torch.no_grad():
+            weight = self.conv.weight
+            weight.copy_(weight[::4].repeat_interleave(4, dim=0))
+
+
+class UnpoolConv(nn.Module):
+    """Each value at the upper left of a 2x2 cell, zeros elsewhere, then a 3x3 convolution.
+
+    This is max-unpooling without an encoder that remembers where the maxima were (Dosovitskiy et al. 2015).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d 2*h 2*w"]:
+        n, c, h, w = x.shape
+        cells = F.pad(x[:, :, :, None, :, None], (0, 1, 0, 0, 0, 1))
+        return self.conv(cells.reshape(n, c, 2 * h, 2 * w))
