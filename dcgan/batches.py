@@ -34,10 +34,9 @@ class BatchIndices:
         rng = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
         order = torch.randperm(self.n, generator=rng).to(self.device)
         for i in range(self.position, len(self)):
-            self.position = i + 1
+            self.position = (i + 1) % len(self)  # before the batch is handed out: nobody asks for one too many
             start = (i * self.world_size + self.rank) * self.batch_size
             yield order[start : start + self.batch_size]
-        self.position = 0
 
     def state_dict(self) -> dict[str, int]:
         return {"position": self.position}

@@ -36,15 +36,15 @@ class Monitor(L.Callback):
         self.seconds = 0.0  # of training so far, in this process
         self.steps = 0
 
-    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
         self.since = time.perf_counter()
 
-    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         self.window.append(outputs)
         if gan.step % self.every_n_steps == 0:
             self.flush(trainer, gan)
 
-    def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
+    def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
         if self.window:
             self.flush(trainer, gan)
 
@@ -68,7 +68,7 @@ class Monitor(L.Callback):
         self.refuse_nonfinite(gan.step - n, loss_d, loss_g)
 
         now = time.perf_counter()
-        images = n * trainer.datamodule.images_per_step * trainer.world_size  # type: ignore[attr-defined]
+        images = n * trainer.datamodule.images_per_step * trainer.world_size
         self.latest = {
             "train/loss_d": loss_d.mean().item(),
             "train/loss_g": loss_g.mean().item(),
@@ -108,11 +108,11 @@ class Activity(L.Callback):
         check_int("log.activity_every_n_steps", every_n_steps, 1)
         self.every_n_steps = every_n_steps
 
-    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
         if gan.step == 0:
             self.measure(trainer, gan)
 
-    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         if gan.step % self.every_n_steps == 0:
             self.measure(trainer, gan)
 
@@ -144,19 +144,19 @@ class Samples(L.Callback):
         doublings, rest = divmod(step, max(1, self.steps[-1]))
         return rest == 0 and doublings & (doublings - 1) == 0
 
-    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
         if gan.step == 0:
-            real = trainer.datamodule.preview(len(gan.fixed_z))  # type: ignore[attr-defined]
+            real = trainer.datamodule.preview(len(gan.fixed_z))
             self.show(trainer, "real", image_grid(real), 0)
             if self.due(0):
                 self.draw(trainer, gan)
 
-    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         if self.due(gan.step):
             self.draw(trainer, gan)
             self.histograms(trainer, gan, outputs)
 
-    def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
+    def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
         if not self.due(gan.step):
             self.draw(trainer, gan)
 

@@ -69,18 +69,18 @@ class Checkpoints(L.Callback):
         self.path, self.config, self.choices = path, config, choices
         self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
 
-    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
         self.saved_at = time.monotonic()
         if gan.step == 0:
             self.save(trainer, gan)
 
-    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         steps_due = self.every_n_steps is not None and gan.step % self.every_n_steps == 0
-        if steps_due or (gan.step % LOOK_EVERY_N_STEPS == 0 and self.minutes_due(trainer)):
+        # the last step is saved from here: after it, Lightning counts a stopped epoch as a whole one
+        by_steps = 0 < trainer.max_steps <= trainer.global_step
+        by_epochs = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        if steps_due or by_steps or by_epochs or (gan.step % LOOK_EVERY_N_STEPS == 0 and self.minutes_due(trainer)):
             self.save(trainer, gan)
-
-    def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
-        self.save(trainer, gan)
 
     def minutes_due(self, trainer: L.Trainer) -> bool:
         if self.every_n_minutes is None:
@@ -98,7 +98,7 @@ class Checkpoints(L.Callback):
         trainer.save_checkpoint(self.path)
         self.saved_at = time.monotonic()
 
-    def on_save_checkpoint(self, trainer: L.Trainer, gan: GAN, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
+    def on_save_checkpoint(self, trainer: L.Trainer, gan: GAN, checkpoint: dict[str, Any]) -> None:
         checkpoint["format"] = FORMAT
         checkpoint["config"] = self.config
         checkpoint["choices"] = self.choices

@@ -138,9 +138,10 @@ class TorchvisionData(InMemoryData):
             with FileLock(raw / ".lock"):  # the jobs of a parallel sweep unpack once, not over each other
                 self.dataset(str(self.root), train=True, download=True)
         except (RuntimeError, OSError, gzip.BadGzipFile, EOFError) as error:
+            reason = str(error).splitlines()[0].rstrip(":")
             names = ", ".join(archive.name for archive in archives)
             raise UserError(
-                f"{self.dataset.__name__} is not in {raw} and could not be put there ({str(error).strip()}): copy "
+                f"{self.dataset.__name__} is not in {raw} and could not be put there ({reason}): copy "
                 f"{names} there, set data.root or DCGAN_DATA_DIR to a folder that has them, or use data=digits, "
                 "which needs no download"
             ) from error

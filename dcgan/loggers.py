@@ -69,7 +69,7 @@ class CSVMetrics(Logger):
 def tensorboard(run_dir: Path, resumed_step: int) -> TensorBoardLogger:
     """Event files straight in the run folder. A resumed run hides what an interrupted one wrote after that step."""
     purge: Any = {"purge_step": resumed_step + 1} if resumed_step else {}
-    return TensorBoardLogger(save_dir=run_dir, name="", version="", default_hp_metric=False, **purge)
+    return TensorBoardLogger(save_dir=run_dir, name="", version="", default_hp_metric=False, flush_secs=10, **purge)
 
 
 @rank_zero_only

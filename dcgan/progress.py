@@ -67,7 +67,7 @@ class ProgressBar(L.Callback):
             speed_estimate_period=60,
         )
 
-    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
         by_epochs = (trainer.max_epochs or 0) * int(trainer.num_training_batches)
         self.total_steps = trainer.max_steps // gan.optimizer_steps_per_step if trainer.max_steps > 0 else by_epochs
         self.task = self.progress.add_task("", total=self.total_steps, completed=gan.step, figures="")
@@ -75,16 +75,16 @@ class ProgressBar(L.Callback):
         if self.console.is_terminal:
             self.progress.start()
 
-    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         period = REFRESH_SECONDS if self.console.is_terminal else LINE_SECONDS
         if time.monotonic() - self.drawn >= period:
             self.draw(gan)
 
-    def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:  # type: ignore[override]
+    def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
         self.draw(gan)
         self.progress.stop()
 
-    def on_exception(self, trainer: L.Trainer, gan: GAN, exception: BaseException) -> None:  # type: ignore[override]
+    def on_exception(self, trainer: L.Trainer, gan: GAN, exception: BaseException) -> None:
         self.progress.stop()
 
     def figures(self) -> str:

@@ -67,7 +67,7 @@ def summarise(
     trainer: L.Trainer, gan: GAN, monitor: Monitor, config: dict[str, Any], choices: dict[str, str]
 ) -> dict[str, Any]:
     """Final metrics (means over the last rows' steps), what it took, and with which versions on which machine."""
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    data: Any = trainer.datamodule
     images = monitor.steps * data.images_per_step * trainer.world_size
     device = trainer.strategy.root_device
     return {

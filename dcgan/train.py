@@ -5,6 +5,7 @@ option and a finished job of a sweep should not cost.
 """
 
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -86,6 +87,7 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
         logger=[tensorboard, loggers.CSVMetrics(run_dir / "metrics.csv", step)],
         plugins=[checkpointing.AtomicCheckpointIO()],
         default_root_dir=run_dir,
+        log_every_n_steps=0,  # the callbacks log by themselves
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -129,7 +131,7 @@ def resume(cfg: DictConfig, overrides: list[str], choices: dict[str, str]) -> tu
 def run_job(cfg: DictConfig, job: Any) -> None:
     """One training of the command line, alone or as a job of a sweep; `job` is Hydra's own config."""
     run_dir = Path(job.runtime.output_dir)
-    choices = {group: option for group, option in job.runtime.choices.items() if not group.startswith("hydra/")}
+    choices = {group: option for group, option in job.runtime.choices.items() if not re.search("hydra/|@", group)}
     gpu = None
     if job.mode == RunMode.MULTIRUN:
         if "ddp" in str(cfg.trainer.strategy):

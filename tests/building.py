@@ -1,0 +1,36 @@
+"""A GAN as a command line would build it, and what its training step needs of a Trainer."""
+
+import torch
+from hydra.utils import instantiate
+
+from dcgan.gan import GAN
+from tests.conftest import compose_config
+
+
+class TwoSteps:
+    """What training_step needs of a Trainer."""
+
+    def __init__(self, gan: GAN) -> None:
+        self.gan = gan
+        optimizers = gan.configure_optimizers()
+        gan.optimizers = lambda: optimizers
+        gan.manual_backward = lambda loss: loss.backward()
+
+    def run(self, real: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        return [self.gan.training_step(real, i) for i in range(2)]
+
+
+def build_gan(*overrides: str) -> GAN:
+    config = compose_config(*overrides)
+    torch.manual_seed(0)
+    return GAN(
+        instantiate(config.model),
+        instantiate(config.discriminator),
+        instantiate(config.loss),
+        instantiate(config.optimizer.discriminator),
+        instantiate(config.optimizer.generator),
+        instantiate(config.output.pixels),
+        instantiate(config.penalty),
+        config.discriminator_steps,
+        config.ema.decay,
+    )

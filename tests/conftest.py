@@ -1,0 +1,104 @@
+"""Small data, and the commands run in this process: a fresh one pays ten seconds for its imports."""
+
+import gzip
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from dcgan import cli, train
+from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
+
+SMALL = ["model.base_channels=4", "model.latent_dim=8", "data.batch_size=8", "samples.n=4"]
+TINY = [*SMALL, "model.hidden_width=16"]
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    """The array in the format of MNIST's files."""
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return header + array.tobytes()
+
+
+@pytest.fixture(scope="session")
+def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with 64 training and 16 test images in MNIST's format; training image i has i in its corner."""
+    root = tmp_path_factory.mktemp("data")
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, n in (("train", 64), ("t10k", 16)):
+        images = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        images[:, 0, 0] = np.arange(n) if name == "train" else 255
+        (raw / f"{name}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+        (raw / f"{name}-labels-idx1-ubyte").write_bytes(idx_bytes(rng.integers(0, 10, n, dtype=np.uint8)))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _data_dir(mnist_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DCGAN_DATA_DIR", str(mnist_root))
+
+
+@pytest.fixture(autouse=True)
+def _restore_loggers():
+    """What a command does to the process ends with its test."""
+    levels = {name: logging.getLogger(name).level for name in ("lightning.pytorch", "lightning.fabric")}
+    yield
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def compose_config(*overrides: str) -> DictConfig:
+    """What `python -m dcgan.train OVERRIDES` would be given."""
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        return compose("train", overrides=list(overrides))
+
+
+def compose_choices(*overrides: str) -> dict[str, str]:
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        return dict(compose("train", overrides=list(overrides), return_hydra_config=True).hydra.runtime.choices)
+
+
+def options(group: str) -> list[str]:
+    """The choices of a config group, found as files."""
+    return sorted(path.stem for path in (cli.CONF / group).glob("*.yaml"))
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def dcgan_train(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """`python -m dcgan.train ARGUMENTS` from an empty folder, in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["dcgan-train", *arguments])
+        capfd.readouterr()
+        try:
+            train.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        finally:
+            HydraConfig.instance().cfg = None
+        return Outcome(code, *capfd.readouterr())
+
+    return run
+
+
+def gzipped(path: Path, content: bytes) -> None:
+    path.write_bytes(gzip.compress(content))

@@ -1,0 +1,63 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from dcgan.activity import dead_and_saturated, derivative, measure
+from dcgan.networks import hidden_activations
+from tests.building import build_gan
+from tests.conftest import TINY
+
+
+def test_a_channel_is_dead_only_where_no_place_of_no_image_has_a_slope():
+    x = torch.full((4, 3, 5, 5), -1.0)
+    x[3, 1, 2, 2] = 1.0  # one place of one image keeps channel 1 alive
+    dead, saturated = dead_and_saturated(nn.ReLU(), x)
+    assert dead.item() == pytest.approx(2 / 3)
+    assert saturated.item() == pytest.approx(1 - 1 / x.numel())
+    dead, saturated = dead_and_saturated(nn.LeakyReLU(0.2), x)
+    assert dead == saturated == 0
+
+
+def test_saturation_is_a_slope_below_one_percent_of_the_maximum():
+    edge = math.acosh(10)  # tanh'(x) = 1 / cosh(x)^2 = .01
+    x = torch.tensor([[0.0, edge - 0.01, edge + 0.01, -edge - 0.01]])
+    assert dead_and_saturated(nn.Tanh(), x)[1].item() == 0.5
+    assert dead_and_saturated(nn.Sigmoid(), 2 * x)[1].item() == 0.5  # sigmoid'(2x) = tanh'(x) / 4
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_the_slope_of_an_activation_that_works_in_place(inplace):
+    x = torch.tensor([-2.0, 3.0])
+    assert derivative(nn.LeakyReLU(0.1, inplace=inplace), x).tolist() == pytest.approx([0.1, 1])
+    assert x.tolist() == [-2, 3]
+
+
+def test_every_hidden_activation_is_measured_and_nothing_is_changed():
+    gan = build_gan(*TINY)
+    before = {name: value.clone() for name, value in gan.state_dict().items()}
+    found = measure(gan.generator, gan.discriminator, gan.fixed_z)
+    assert list(found) == [
+        "generator/start.hidden",
+        "generator/start.project",
+        "generator/doublings.0",
+        "discriminator/halvings.0",
+        "discriminator/halvings.1",
+        "discriminator/head.hidden",
+    ]
+    for name, value in gan.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert gan.generator.training
+    assert gan.discriminator.training
+    assert not any(m._forward_pre_hooks for m in gan.modules())
+
+
+def test_a_generator_with_killed_units_shows_them():
+    gan = build_gan(*TINY)
+    hidden = gan.generator.start.hidden
+    with torch.no_grad():
+        hidden.norm.bias[:4] = -100  # 4 of 16 features are now below zero for every z
+    found = measure(gan.generator, gan.discriminator, gan.fixed_z)
+    assert found["generator/start.hidden"][0].item() == pytest.approx(4 / 16)
+    assert len(hidden_activations(gan.generator)) == 3

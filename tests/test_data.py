@@ -1,0 +1,243 @@
+import gzip
+import hashlib
+import shutil
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from PIL import Image
+
+from dcgan.batches import BatchIndices
+from dcgan.checks import UserError
+from dcgan.data import fit_images
+from dcgan.image_folder import Pictures
+from tests.conftest import compose_config
+
+
+def build(*overrides: str, setup: bool = True):
+    data = instantiate(compose_config("data.batch_size=8", *overrides).data)
+    if setup:
+        data.prepare_data()
+        data.setup("fit")
+    return data
+
+
+# --- the order of images
+
+
+def test_an_epoch_visits_every_image_once_in_an_order_of_seed_and_epoch():
+    batches = BatchIndices(64, 8, seed=0)
+    epochs = []
+    for epoch in (0, 1, 0):
+        batches.set_epoch(epoch)
+        epochs.append(torch.cat(list(batches)))
+    assert epochs[0].sort().values.tolist() == list(range(64))
+    assert epochs[0].tolist() == epochs[2].tolist() != epochs[1].tolist()
+    assert torch.cat(list(BatchIndices(64, 8, seed=1))).tolist() != epochs[0].tolist()
+
+
+def test_the_last_partial_batch_is_dropped():
+    assert [len(batch) for batch in BatchIndices(30, 8, seed=0)] == [8, 8, 8]
+
+
+def test_ranks_have_disjoint_shards_of_equal_length_that_cover_the_epoch():
+    ranks = [torch.cat(list(BatchIndices(70, 8, seed=0, rank=r, world_size=2))).tolist() for r in range(2)]
+    assert len(ranks[0]) == len(ranks[1]) == 32
+    assert len(set(ranks[0] + ranks[1])) == 64
+
+
+def test_a_stopped_epoch_goes_on_at_its_position():
+    whole = [batch.tolist() for batch in BatchIndices(64, 8, seed=0)]
+    stopped = BatchIndices(64, 8, seed=0)
+    begun = [batch.tolist() for batch, _ in zip(stopped, range(3), strict=False)]
+    resumed = BatchIndices(64, 8, seed=0)
+    resumed.load_state_dict(stopped.state_dict())
+    # zip asks for a fourth batch before it stops: that one counts as served
+    assert begun + [whole[3]] + [batch.tolist() for batch in resumed] == whole
+    assert len(list(resumed)) == 8  # and the next epoch is whole
+
+
+# --- MNIST's format
+
+
+def test_batches_are_training_images_in_the_networks_range():
+    data = build()
+    loader = data.train_dataloader()
+    batches = list(loader)
+    assert len(batches) == len(loader) == 8
+    assert batches[0].shape == (8, 1, 28, 28)
+    images = torch.cat(batches)
+    assert images.min() == -1
+    assert images.max() == 1
+    corner = ((images[:, 0, 0, 0] + 1) * 127.5).round().sort().values
+    assert corner.tolist() == list(range(64))  # each training image once; test images have 255 there
+
+
+def test_the_sigmoid_output_has_its_data_in_0_to_1():
+    images = torch.cat(list(build("output=sigmoid").train_dataloader()))
+    assert images.min() == 0
+    assert images.max() == 1
+
+
+def test_limit_takes_the_first_images():
+    images = build("data.limit=10").train_images
+    assert images[:, 0, 0, 0].tolist() == list(range(10))
+
+
+def test_images_are_resized_and_spread_over_channels():
+    data = build("data.image_size=32", "data.channels=3")
+    batch = next(iter(data.train_dataloader()))
+    assert batch.shape == (8, 3, 32, 32)
+    assert torch.equal(batch[:, 0], batch[:, 2])
+    flat = torch.full((1, 28, 28), 200, dtype=torch.uint8)
+    assert fit_images(flat, 64, 1).unique().tolist() == [200]
+
+
+def test_a_step_of_several_d_updates_takes_several_batches():
+    data = build("discriminator_steps=3")
+    assert next(iter(data.train_dataloader())).shape[0] == 24
+    assert len(data.train_dataloader()) == 2
+
+
+def test_more_images_a_step_than_there_are_is_refused():
+    with pytest.raises(UserError, match=r"one step needs 65 images .* but there are only 64: lower data.batch_size"):
+        build("data.batch_size=65").train_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("data.batch_size=0", "data.batch_size must be an integer >= 1, got 0"),
+        ("data.limit=0", "data.limit must be an integer >= 1, got 0"),
+        ("data.channels=2", "data.channels must be 1 or 3, got 2"),
+    ],
+)
+def test_bad_values_are_refused(override, sentence):
+    with pytest.raises(Exception, match=sentence):
+        build(override)
+
+
+@pytest.fixture
+def root(mnist_root: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(mnist_root, tmp_path / "data"))
+
+
+@pytest.fixture
+def _no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+
+
+def test_a_truncated_file_is_named(root):
+    path = root / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte is damaged \(50,185 bytes, its header says 50,192\)"):
+        build(f"data.root={root}")
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0", b"\0\0\x08\x03\0\0", b"<html>not found</html>"])
+def test_a_file_that_is_no_idx_file_is_named(root, content):
+    path = root / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="t10k-labels-idx1-ubyte is damaged"):
+        build(f"data.root={root}")
+
+
+def test_a_damaged_archive_is_named(root):
+    raw = root / "MNIST" / "raw"
+    (raw / "train-images-idx3-ubyte").unlink()
+    (raw / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"not MNIST"))
+    with pytest.raises(
+        UserError, match=r"train-images-idx3-ubyte.gz is damaged .* delete it to have it downloaded anew"
+    ):
+        build(f"data.root={root}")
+
+
+@pytest.mark.usefixtures("_no_network")
+def test_no_data_and_no_network_says_what_to_do(tmp_path):
+    with pytest.raises(UserError, match=r"MNIST is not in .*raw and could not be put there .*use data=digits"):
+        build(f"data.root={tmp_path / 'empty'}")
+
+
+def test_archives_are_unpacked_once_they_are_verified(root, monkeypatch):
+    data = build(f"data.root={root}", setup=False)
+    raw = root / "MNIST" / "raw"
+    resources = []
+    for name, _ in data.dataset.resources:
+        content = gzip.compress((raw / name).with_suffix("").read_bytes())
+        (raw / name).with_suffix("").unlink()
+        (raw / name).write_bytes(content)
+        resources.append((name, hashlib.md5(content).hexdigest()))
+    monkeypatch.setattr(data.dataset, "resources", resources)
+    data.prepare_data()
+    data.setup("fit")
+    assert len(data.train_images) == 64
+
+
+@pytest.mark.skipif(not Path("data/MNIST/raw").is_dir(), reason="the original MNIST is not in data/")
+def test_the_original_mnist_is_read_whole(monkeypatch):
+    data = build("data.root=data")
+    assert data.train_images.shape == (60_000, 1, 28, 28)
+    assert len(data.load(train=False)) == 10_000
+
+
+# --- sets that need no download
+
+
+def test_digits_are_real_and_keep_their_test_images_out():
+    data = build("data=digits")
+    assert data.train_images.shape == (1500, 1, 28, 28)
+    assert len(data.load(train=False)) == 297
+    assert (data.train_images.min(), data.train_images.max()) == (0, 255)
+
+
+# --- the user's own pictures
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    (folder / "below").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        size = (40 + i, 30) if i % 2 else (30, 50)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f"{i}.jpg")
+    Image.fromarray(rng.integers(0, 256, (9, 9), dtype=np.uint8)).save(folder / "below" / "grey.png")
+    Image.fromarray(rng.integers(0, 256, (9, 9, 4), dtype=np.uint8)).save(folder / "below" / "alpha.PNG")
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_of_any_kind_become_batches(pictures, channels):
+    data = build("data=image_folder", f"data.root={pictures}", f"data.channels={channels}", "data.workers=0")
+    (batch,) = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
+    assert batch.shape == (8, channels, 64, 64)
+    assert -1 <= batch.min() < batch.max() <= 1
+    assert data.preview(100).shape == (12, channels, 64, 64)
+
+
+def test_a_picture_is_scaled_and_its_middle_cropped(tmp_path):
+    wide = np.zeros((10, 30), dtype=np.uint8)
+    wide[:, 10:20] = 255  # the middle third
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    assert Pictures([tmp_path / "wide.png"], 10, 1)[0].unique().tolist() == [255]
+
+
+def test_no_pictures_or_no_folder_says_so(tmp_path):
+    with pytest.raises(UserError, match=r"no .jpg, .jpeg or .png file below"):
+        build("data=image_folder", f"data.root={tmp_path}")
+    with pytest.raises(UserError, match="there is no folder"):
+        build("data=image_folder", f"data.root={tmp_path / 'nowhere'}")
+
+
+def test_a_broken_picture_is_named(pictures):
+    (pictures / "3.jpg").write_bytes((pictures / "3.jpg").read_bytes()[:200])
+    data = build("data=image_folder", f"data.root={pictures}", "data.workers=0", "data.batch_size=12")
+    with pytest.raises(UserError, match=r"the picture .*3\.jpg cannot be read"):
+        data.on_before_batch_transfer(next(iter(data.train_dataloader())), 0)
