@@ -133,9 +133,9 @@ class Samples(L.Callback):
 
     def __init__(self, run_dir: Path, steps: Iterable[int]) -> None:
         self.folder = run_dir / "samples"
-        self.steps = sorted(set(steps))
-        for step in self.steps:
+        for step in steps:
             check_int("samples.steps", step, 0)
+        self.steps = sorted(set(steps))
         self.latest: Path | None = None
 
     def due(self, step: int) -> bool:

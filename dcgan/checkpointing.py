@@ -145,6 +145,7 @@ def resumed_config(checkpoint: dict[str, Any], cfg: DictConfig, overrides: list[
         differing = [key for key in differing if old[key] != new.get(key)]
         if differing:
             raise UserError(f"the experiment changes {', '.join(differing)}: leave it out when a run goes on")
+    saved.ckpt_path = cfg.ckpt_path
     return saved
 
 

@@ -51,7 +51,7 @@ class GAN(L.LightningModule):
         super().__init__()
         check_int("discriminator_steps", discriminator_steps, 1)
         check_int("seed", seed, 0)
-        check_int("fixed_n", fixed_n, 1)
+        check_int("samples.n", fixed_n, 1)
         check_number("ema.decay", ema_decay, 0, 1, brackets="[)")
         if penalty is not None and any(isinstance(m, BATCH_NORM) for m in discriminator.modules()):
             raise ValueError(

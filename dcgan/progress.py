@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -72,7 +73,7 @@ class ProgressBar(L.Callback):
         self.total_steps = trainer.max_steps // gan.optimizer_steps_per_step if trainer.max_steps > 0 else by_epochs
         self.task = self.progress.add_task("", total=self.total_steps, completed=gan.step, figures="")
         self.drawn = time.monotonic()
-        if self.console.is_terminal:
+        if self.console.is_terminal and trainer.is_global_zero:
             self.progress.start()
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
@@ -97,6 +98,7 @@ class ProgressBar(L.Callback):
         losses = f"loss_d {latest['train/loss_d']:.3f}  loss_g {latest['train/loss_g']:.3f}"
         return f"{losses}  {steps:.1f} steps/s  {images:,.0f} images/s"
 
+    @rank_zero_only
     def draw(self, gan: GAN) -> None:
         self.drawn = time.monotonic()
         self.progress.update(self.task, completed=gan.step, figures=self.figures())

@@ -9,7 +9,7 @@ import re
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -48,7 +48,7 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
     else:
         check_int("max_epochs", cfg.max_epochs, 1)
     check_int("seed", cfg.seed, 0)
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    config: Any = {**cast(dict, OmegaConf.to_container(cfg, resolve=True)), "ckpt_path": None}
     step = checkpointing.read_checkpoint(cfg.ckpt_path)["step"] if cfg.ckpt_path else 0
     refuse_occupied(run_dir, cfg.ckpt_path)
 

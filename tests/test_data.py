@@ -186,6 +186,12 @@ def test_the_original_mnist_is_read_whole(monkeypatch):
     assert len(data.load(train=False)) == 10_000
 
 
+@pytest.mark.parametrize(("data", "folder"), [("fashion_mnist", "FashionMNIST"), ("kmnist", "KMNIST")])
+def test_the_sets_in_mnists_format_are_read_from_their_own_folders(root, data, folder):
+    (root / "MNIST").rename(root / folder)
+    assert build(f"data={data}", f"data.root={root}").train_images.shape == (64, 1, 28, 28)
+
+
 # --- sets that need no download
 
 

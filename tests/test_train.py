@@ -268,6 +268,20 @@ def test_a_damaged_checkpoint_is_named(dcgan_train):
     assert "is not a checkpoint of this version of dcgan" in outcome.err
 
 
+@pytest.mark.parametrize("data", ["digits", "image_folder"])
+def test_every_other_kind_of_data_trains(dcgan_train, data):
+    Path("pictures").mkdir()
+    for i in range(9):
+        Image.new("RGB", (20, 30), (20 * i, 0, 0)).save(f"pictures/{i}.jpg")
+    folder = (
+        ["data.root=pictures", "data.workers=1", "data.image_size=8"] if data == "image_folder" else ["data.limit=9"]
+    )
+    outcome = dcgan_train(*TINY, *RUN, "max_epochs=2", f"data={data}", *folder)
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == ""
+    assert "step 2/2" in outcome.out
+
+
 def test_a_broken_picture_met_by_a_worker_process_is_named(dcgan_train):
     folder = Path("pictures")
     folder.mkdir()

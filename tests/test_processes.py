@@ -1,0 +1,156 @@
+"""Real processes: distributed training, the wheel, the demo."""
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import TINY
+from tests.test_train import differing, weights
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+# what each rank ends with, written by the rank itself: an exported file for every rank of the real command
+SPY = """
+import os, torch
+import lightning as L
+from dcgan import train
+from dcgan.gan import GAN
+
+noise, teardown = [], L.LightningModule.on_train_end
+def on_train_batch_start(self, batch, batch_idx):
+    self.seen = getattr(self, "seen", []) + [batch.clone()]
+def on_train_end(self):
+    rank = os.environ.get("LOCAL_RANK", "0")
+    torch.save({"state": self.state_dict(), "seen": self.seen, "noise": noise}, f"rank{rank}.pt")
+GAN.on_train_batch_start, GAN.on_train_end = on_train_batch_start, on_train_end
+from dcgan.networks import Generator
+forward = Generator.forward
+def spied(self, z):
+    if self.training:
+        noise.append(z.clone())
+    return forward(self, z)
+Generator.forward = spied
+if __name__ == "__main__":
+    train.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory, mnist_root):
+    """Two gloo processes, one epoch: 64 images, batches of 8 on each, 4 steps."""
+    folder = tmp_path_factory.mktemp("ddp")
+    (folder / "spy.py").write_text(SPY)
+    command = [sys.executable, "spy.py", *TINY, "trainer=ddp_cpu", "hydra.run.dir=run", "max_epochs=1", "ema.decay=.9"]
+    done = run(*command, cwd=folder, DCGAN_DATA_DIR=str(mnist_root))
+    return folder, done, [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_both_ranks_end_with_the_same_parameters_bit_for_bit(ranks):
+    _, _, (first, second) = ranks
+    own = differing(first["state"], second["state"])
+    assert own  # each rank has seen other images ...
+    assert all("running_" in name for name in own)  # ... which shows in nothing but its own running statistics
+
+
+def test_each_rank_draws_its_own_noise_and_its_own_shard(ranks):
+    _, _, (first, second) = ranks
+    assert len(first["seen"]) == len(second["seen"]) == 4
+
+    def corner(batches):
+        return ((torch.cat(batches)[:, 0, 0, 0] + 1) * 127.5).round().int().tolist()
+
+    assert sorted(corner(first["seen"]) + corner(second["seen"])) == list(range(64))
+    assert len(first["noise"]) >= 4
+    assert not any(torch.equal(a, b) for a, b in zip(first["noise"][1:], second["noise"][1:], strict=True))
+
+
+def test_the_checkpoint_has_the_mean_statistics_and_those_of_each_rank(ranks):
+    folder, _, (first, second) = ranks
+    checkpoint = torch.load(folder / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["step"] == 4
+    for name, saved in checkpoint["state_dict"].items():
+        a, b = first["state"][name], second["state"][name]
+        if "running_" in name:
+            torch.testing.assert_close(saved, (a + b) / 2)
+            assert torch.equal(checkpoint["rank_buffers"][0][name], a)
+            assert torch.equal(checkpoint["rank_buffers"][1][name], b)
+        else:
+            assert torch.equal(saved, a)
+
+
+def test_two_processes_write_one_clean_run_folder(ranks):
+    folder, done, _ = ranks
+    assert done.stderr == ""
+    assert done.stdout.count("step 4/4") == 1
+    assert len(list((folder / "run").glob("events.out.tfevents.*"))) <= 2
+    assert (folder / "run" / "summary.json").exists()
+    assert not (folder / "runs").exists()
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> tuple[Path, Path]:
+    """The wheel, built from this checkout and installed into an environment elsewhere; the folder of its commands."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    for name in ("dcgan", "conf"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source, cwd=folder)
+    (wheel,) = folder.glob("dcgan-*.whl")
+    venv.create(folder / "venv", with_pip=False)
+    (site,) = (folder / "venv").glob("lib/python*/site-packages")
+    # the locked packages are borrowed from here; this checkout, installed here as editable, is not
+    borrowed = next(path for path in map(Path, sys.path) if path.name == "site-packages")
+    (site / "borrowed.pth").write_text(f"{borrowed}\n")
+    python = folder / "venv" / "bin" / "python"
+    run(sys.executable, "-m", "pip", f"--python={python}", "install", "--no-deps", "--no-index", wheel, cwd=folder)
+    return folder, python.parent
+
+
+@pytest.mark.parametrize("command", [["dcgan-train"], ["python", "-m", "dcgan.train"]], ids=["script", "module"])
+def test_the_wheel_trains_from_another_folder(installed, mnist_root, command):
+    folder, commands = installed
+    elsewhere = folder / command[0]
+    elsewhere.mkdir()
+    where = run(commands / "python", "-c", "import dcgan; print(dcgan.__file__)", cwd=elsewhere).stdout
+    assert str(folder / "venv") in where
+    run(
+        commands / command[0], *command[1:], *TINY, "trainer=cpu", "max_steps=2", "hydra.run.dir=run",
+        cwd=elsewhere, DCGAN_DATA_DIR=str(mnist_root),
+    )  # fmt: skip
+    assert torch.load(elsewhere / "run" / "checkpoints" / "last.ckpt", weights_only=True)["step"] == 2
+
+
+def test_the_demo_takes_the_embedded_digits_where_mnist_cannot_be_had(tmp_path):
+    settings = [*TINY, "max_steps=2", "hydra.run.dir=run", "samples.steps=[0]"]
+    blocked = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    done = run(
+        sys.executable, "-m", "dcgan.demo", *settings, cwd=tmp_path, DCGAN_DATA_DIR=str(tmp_path / "no"), **blocked
+    )
+    assert "so this demo uses data=digits" in done.stdout
+    assert "on digits" in done.stdout
+    assert "tensorboard --logdir run" in done.stdout
+    assert (tmp_path / "run" / "samples" / "step_000002.png").exists()
+    assert weights(tmp_path / "run")

@@ -1,0 +1,134 @@
+"""Multirun: folders, failures, and going on."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from dcgan import cli, train
+from dcgan.sweeps import job_name, name_sweep
+from tests.conftest import TINY, compose_config
+
+RUN = ["trainer=cpu", "max_steps=2", "samples.steps=[0]"]
+
+
+def folders(sweep: Path) -> list[str]:
+    return sorted(path.name for path in sweep.iterdir() if path.is_dir())
+
+
+def only_sweep() -> Path:
+    (sweep,) = Path("runs/sweeps").iterdir()
+    return sweep
+
+
+def test_a_job_is_named_by_its_swept_keys_and_values_only():
+    overrides = ["model=upsample_conv", "max_steps=5", "seed=1"]
+    assert job_name(overrides, ["model", "seed"]) == "model=upsample_conv,seed=1"
+
+
+def test_a_name_is_path_safe_and_not_too_long_and_stays_unique():
+    names = {job_name([f"data.root=/a b/{c}"], ["data.root"]) for c in "/.:"}
+    assert len(names) == 3
+    assert all("/" not in name and " " not in name for name in names)
+    long = [job_name([f"x=[{','.join(map(str, range(n)))}]"], ["x"]) for n in (100, 101)]
+    assert long[0] != long[1]
+    assert all(len(name) < 140 for name in long)
+
+
+def test_the_same_command_finds_its_folder_again():
+    def name(*arguments: str) -> str:
+        (found,) = [a for a in name_sweep(["-m", *arguments]) if a.startswith("sweep.name=")]
+        return found
+
+    assert name("seed=0,1", "loss=hinge") == name("loss=hinge", "seed=0,1")
+    assert name("seed=0,1") == name(
+        "seed=0,1", "skip_finished=true", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
+    )
+    assert name("seed=0,1") != name("seed=0,1,2")
+    assert name("seed=0,1", "sweep.name=mine") == "sweep.name=mine"
+    parsed = OverridesParser.create().parse_overrides(name_sweep(["-m", "seed=range(3)", "model=a,b"])[1:])
+    assert {o.get_key_element(): o.value() for o in parsed if not o.is_sweep_override()}["sweep.keys"] == [
+        "seed",
+        "model",
+    ]
+
+
+def test_a_sweep_runs_every_combination_in_its_own_folder(dcgan_train):
+    outcome = dcgan_train("-m", *TINY, *RUN, "model=transposed_conv,upsample_conv", "seed=0,1")
+    assert outcome.code == 0, outcome.err
+    sweep = only_sweep()
+    assert folders(sweep) == sorted(
+        f"model={model},seed={seed}" for model in ("transposed_conv", "upsample_conv") for seed in (0, 1)
+    )
+    assert f"tensorboard --logdir {sweep}" in outcome.out
+    for folder in folders(sweep):
+        summary = json.loads((sweep / folder / "summary.json").read_text())
+        assert f"model={summary['hyperparameters']['model']},seed={summary['hyperparameters']['seed']}" == folder
+        assert list((sweep / folder).glob("events.out.tfevents.*"))
+
+
+def test_a_failed_job_does_not_stop_the_rest_and_is_listed_at_the_end(dcgan_train):
+    outcome = dcgan_train("-m", *TINY, *RUN, "optimizer.lr=-1,1e-3", "sweep.name=mine")
+    assert outcome.code == 1
+    sweep = Path("runs/sweeps/mine")
+    assert (sweep / "optimizer.lr=0.001" / "summary.json").exists()
+    assert not (sweep / "optimizer.lr=-1" / "summary.json").exists()
+    assert "lr must be a number in (0, inf), got -1" in (sweep / "optimizer.lr=-1" / "failure.txt").read_text()
+    assert outcome.err.strip().splitlines()[-1].startswith("failed       optimizer.lr=-1: lr must be")
+    assert "Traceback" not in outcome.err
+
+
+def test_skip_finished_does_only_what_is_missing(dcgan_train):
+    command = ["-m", *TINY, *RUN, "seed=0,1", "sweep.name=mine"]
+    assert dcgan_train(*command).code == 0
+    first, second = (Path("runs/sweeps/mine") / f"seed={seed}" for seed in (0, 1))
+    before = (first / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    (second / "summary.json").unlink()  # as if it had been killed after its last checkpoint
+    outcome = dcgan_train(*command)
+    assert outcome.code == 1
+    assert "skip_finished=true" in outcome.err
+    outcome = dcgan_train(*command, "skip_finished=true")
+    assert outcome.code == 0, outcome.err
+    assert "finished     seed=0" in outcome.out
+    assert "finished     seed=1" not in outcome.out
+    assert (first / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+    assert (second / "summary.json").exists()
+
+
+def test_a_sweep_of_jobs_of_several_processes_is_refused(dcgan_train):
+    outcome = dcgan_train("-m", *TINY, "trainer=ddp_cpu", "max_steps=1", "seed=0,1")
+    assert outcome.code == 1
+    assert "a sweep cannot run several processes a job" in outcome.err
+
+
+@pytest.mark.parametrize(("trainer", "expected"), [("auto", [0, 1, 2, 0]), ("gpu", [0, 1, 2, 0]), ("cpu", [None] * 4)])
+def test_jobs_take_turns_on_several_gpus(monkeypatch, trainer, expected):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    config = compose_config(f"trainer={trainer}")
+    assert [train.gpu_of_job(config, number) for number in range(4)] == expected
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert train.gpu_of_job(config, 1) is None
+
+
+def test_the_joblib_launcher_runs_jobs_in_parallel_processes(tmp_path, mnist_root):
+    command = [sys.executable, "-m", "dcgan.train", "-m", *TINY, *RUN, "seed=0,1,-1", "hydra/launcher=joblib"]
+    done = subprocess.run(
+        [*command, "hydra.launcher.n_jobs=2"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
+    assert folders(sweep) == ["seed=-1", "seed=0", "seed=1"]
+    for seed in (0, 1):
+        assert (sweep / f"seed={seed}" / "summary.json").exists(), done.stderr
+    assert done.returncode == 1
+    assert "failed       seed=-1: seed must be an integer >= 0, got -1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_sweep_folders_are_below_runs_sweeps():
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        config = compose("train", overrides=["sweep.name=x"], return_hydra_config=True)
+    assert config.hydra.sweep.dir == "runs/sweeps/x"
