@@ -74,9 +74,9 @@ class Monitor(L.Callback):
             "train/loss_g": loss_g.mean().item(),
             "train/d_real": d_real,
             "train/d_fake": d_fake,
-            "gradient_norm/discriminator": norm_d,
-            "gradient_norm/generator": norm_g,
-            "speed/images_per_second": images / (now - self.since),
+            "train/gradient_norm_d": norm_d,
+            "train/gradient_norm_g": norm_g,
+            "train/images_per_second": images / (now - self.since),
         }
         self.seconds += now - self.since
         self.steps += n
@@ -121,8 +121,8 @@ class Activity(L.Callback):
         layers = activity.measure(gan.generator, gan.discriminator, gan.fixed_z)
         metrics = {}
         for name, (dead, saturated) in zip(layers, torch.stack(list(layers.values())).tolist(), strict=True):
-            metrics[f"dead_units/{name}"] = dead
-            metrics[f"saturation/{name}"] = saturated
+            metrics[f"units_dead/{name}"] = dead
+            metrics[f"units_saturated/{name}"] = saturated
         log(trainer, metrics, gan.step)
 
 

@@ -93,7 +93,7 @@ class ProgressBar(L.Callback):
         latest = self.monitor.latest
         if not latest:
             return ""
-        images = latest["speed/images_per_second"]
+        images = latest["train/images_per_second"]
         steps = self.monitor.steps / self.monitor.seconds
         losses = f"loss_d {latest['train/loss_d']:.3f}  loss_g {latest['train/loss_g']:.3f}"
         return f"{losses}  {steps:.1f} steps/s  {images:,.0f} images/s"

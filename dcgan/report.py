@@ -9,7 +9,9 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
+from torch.utils.tensorboard.summary import hparams
 
 from dcgan import __version__
 from dcgan.callbacks import Monitor
@@ -57,45 +59,72 @@ def hyperparameters(config: dict[str, Any], choices: dict[str, str]) -> dict[str
     return flat
 
 
-def begin(tensorboard: TensorBoardLogger, gan: GAN, config: dict[str, Any]) -> None:
-    """The resolved config as text, and the graph of both networks."""
-    tensorboard.experiment.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(config))}```")
-    log_graph(tensorboard, gan.generator, gan.discriminator, gan.fixed_z[:2])
+class Report(L.Callback):
+    """TensorBoard's text, graph and HPARAMS, and summary.json: whoever finds that knows that the run is finished.
+
+    config, choices: plain containers. `summary` is there after the training.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        tensorboard: TensorBoardLogger,
+        monitor: Monitor,
+        config: dict[str, Any],
+        choices: dict[str, str],
+    ) -> None:
+        self.run_dir, self.tensorboard, self.monitor = run_dir, tensorboard, monitor
+        self.config, self.choices = config, choices
+        self.summary: dict[str, Any] = {}
+
+    @rank_zero_only
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
+        (self.run_dir / SUMMARY).unlink(missing_ok=True)  # a run that goes on is not finished
+        text = OmegaConf.to_yaml(OmegaConf.create(self.config))
+        self.tensorboard.experiment.add_text("config", f"```yaml\n{text}```")
+        log_graph(self.tensorboard, gan.generator, gan.discriminator, gan.fixed_z[:2])
+
+    @rank_zero_only
+    def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
+        self.summary = self.summarise(trainer, gan)
+        # the metrics' names alone: TensorBoard takes their last values from the curves, which Lightning's own call
+        # would write a second time
+        for part in hparams(self.summary["hyperparameters"], self.monitor.latest):
+            self.tensorboard.experiment.file_writer.add_summary(part)
+        write_json(self.run_dir / SUMMARY, self.summary)
+
+    def summarise(self, trainer: L.Trainer, gan: GAN) -> dict[str, Any]:
+        """Final metrics (means over the steps of their last row), what it took, which versions, which machine."""
+        images = self.monitor.steps * trainer.datamodule.images_per_step * trainer.world_size
+        device = trainer.strategy.root_device
+        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+        return {
+            "metrics": {name.removeprefix("train/"): value for name, value in self.monitor.latest.items()},
+            "step": gan.step,
+            "wall_seconds": self.monitor.seconds,
+            "images_per_second": images / self.monitor.seconds if self.monitor.seconds else None,
+            "parameters": {
+                "generator": sum(p.numel() for p in gan.generator.parameters()),
+                "discriminator": sum(p.numel() for p in gan.discriminator.parameters()),
+            },
+            "hyperparameters": hyperparameters(self.config, self.choices),
+            "device": gpu or processor_name(),
+            "processes": trainer.world_size,
+            "threads": torch.get_num_threads(),
+            "precision": str(trainer.precision),
+            "versions": {"dcgan": __version__, "python": platform.python_version()}
+            | {name: version(name) for name in ("torch", "torchvision", "lightning", "hydra-core", "tensorboard")},
+            "commit": commit(),
+        }
 
 
-def summarise(
-    trainer: L.Trainer, gan: GAN, monitor: Monitor, config: dict[str, Any], choices: dict[str, str]
-) -> dict[str, Any]:
-    """Final metrics (means over the last rows' steps), what it took, and with which versions on which machine."""
-    data: Any = trainer.datamodule
-    images = monitor.steps * data.images_per_step * trainer.world_size
-    device = trainer.strategy.root_device
-    return {
-        "metrics": {name.removeprefix("train/"): value for name, value in monitor.latest.items()},
-        "step": gan.step,
-        "wall_seconds": monitor.seconds,
-        "images_per_second": images / monitor.seconds if monitor.seconds else None,
-        "parameters": {
-            "generator": sum(p.numel() for p in gan.generator.parameters()),
-            "discriminator": sum(p.numel() for p in gan.discriminator.parameters()),
-        },
-        "hyperparameters": hyperparameters(config, choices),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or device.type,
-        "processes": trainer.world_size,
-        "threads": torch.get_num_threads(),
-        "precision": str(trainer.precision),
-        "versions": {"dcgan": __version__, "python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "torchvision", "lightning", "hydra-core", "tensorboard")},
-        "commit": commit(),
-    }
-
-
-def end(tensorboard: TensorBoardLogger, run_dir: Path, summary: dict[str, Any]) -> None:
-    """HPARAMS with the final metrics, and summary.json: whoever finds it knows that the run is finished."""
-    final = {f"final/{name}": value for name, value in summary["metrics"].items()}
-    tensorboard.log_hyperparams(summary["hyperparameters"], final, step=summary["step"])
-    tensorboard.experiment.flush()
-    write_json(run_dir / SUMMARY, summary)
+def processor_name() -> str:
+    """The CPU's model where Linux tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()
 
 
 def commit() -> str | None:

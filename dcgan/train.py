@@ -23,7 +23,7 @@ from dcgan.sweeps import FAILURE, name_sweep
 
 
 def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | None = None) -> dict[str, Any]:
-    """Run one training into `run_dir` and return its summary.
+    """Run one training into `run_dir` and return its summary (empty on the other ranks of several).
 
     choices: the chosen option of each config group; gpu: the only one to use, None: as the trainer says.
     UserError and ValueError for what cannot work; whatever the checkpoint says wins over cfg (see
@@ -72,6 +72,7 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
     monitor = callbacks.Monitor(cfg.log.every_n_steps)
     samples = callbacks.Samples(run_dir, cfg.samples.steps)
     tensorboard = loggers.tensorboard(run_dir, step)
+    final = report.Report(run_dir, tensorboard, monitor, config, choices)
     last = run_dir / "checkpoints" / "last.ckpt"
     trainer: L.Trainer = instantiate(cfg.trainer, _partial_=True, _convert_="all")(
         **({"devices": [gpu]} if gpu is not None else {}),
@@ -83,6 +84,7 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
             samples,
             progress.ProgressBar(console, monitor),
             checkpointing.Checkpoints(last, config, choices, **cfg.checkpoints),
+            final,
         ],
         logger=[tensorboard, loggers.CSVMetrics(run_dir / "metrics.csv", step)],
         plugins=[checkpointing.AtomicCheckpointIO()],
@@ -97,15 +99,11 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
         torch.set_float32_matmul_precision("high")
     if trainer.is_global_zero:
         progress.print_summary(console, gan, choices, trainer, run_dir)
-        report.begin(tensorboard, gan, config)
-    (run_dir / report.SUMMARY).unlink(missing_ok=True)  # a run that goes on is not finished
     trainer.fit(gan, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
 
-    summary = report.summarise(trainer, gan, monitor, config, choices)
     if trainer.is_global_zero:
-        report.end(tensorboard, run_dir, summary)
         progress.print_outcome(console, run_dir, samples.latest, gan.step)
-    return summary
+    return final.summary
 
 
 def refuse_occupied(run_dir: Path, ckpt_path: str | None) -> None:
