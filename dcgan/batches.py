@@ -1,28 +1,36 @@
 """Which images make which batch: a function of (seed, epoch), the same on every machine."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Int64
 from torch import Tensor
 
-from dcgan.pixels import PixelRange
-from dcgan.seeding import derive_seed
+from dcgan.seeding import Stream, derive_generator
 
 
 class BatchIndices:
     """The index batches of an epoch. Each rank takes every world_size-th batch, so that shards are disjoint and
     equally long; images that do not fill a batch on every rank are left out of that epoch.
 
-    n: images; batch_size: images of one batch on one rank. Lightning calls `set_epoch`; `position` counts the batches
-    of the epoch that are already done, from which a resumed run goes on.
+    n: images; batch_size: images of one batch on one rank; device: where the indices are wanted.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        n: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | None = None,
+    ) -> None:
         self.n, self.batch_size, self.seed = n, batch_size, seed
         self.rank, self.world_size = rank, world_size
-        self.epoch = self.position = 0
-        self.device = torch.device("cpu")
+        self.device = device or torch.device("cpu")
+        self.epoch = 0
+        self.start = 0  # batches of the next epoch to leave out: a resumed run has had them
 
     def __len__(self) -> int:
         return self.n // (self.batch_size * self.world_size)
@@ -31,38 +39,37 @@ class BatchIndices:
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Int64[Tensor, " b"]]:
-        rng = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
+        rng = derive_generator(torch.device("cpu"), self.seed, Stream.ORDER, self.epoch)
         order = torch.randperm(self.n, generator=rng).to(self.device)
-        for i in range(self.position, len(self)):
-            self.position = (i + 1) % len(self)  # before the batch is handed out: nobody asks for one too many
-            start = (i * self.world_size + self.rank) * self.batch_size
-            yield order[start : start + self.batch_size]
-
-    def state_dict(self) -> dict[str, int]:
-        return {"position": self.position}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.position = state["position"]
+        start, self.start = self.start, 0
+        for i in range(start, len(self)):
+            first = (i * self.world_size + self.rank) * self.batch_size
+            yield order[first : first + self.batch_size]
 
 
-class InMemoryLoader:
-    """Batches of images that are held as uint8 on `device`: one gather and one conversion a batch, no workers."""
+class ResumableLoader:
+    """Batches that Lightning can stop and go on with in the middle of an epoch.
 
-    def __init__(
-        self, images: UInt8[Tensor, "n c h w"], indices: BatchIndices, pixels: PixelRange, device: torch.device
-    ) -> None:
-        self.images, self.sampler, self.pixels = images.to(device), indices, pixels
-        indices.device = device
+    sampler: Lightning calls its `set_epoch`. fetch: the batches of an iterable of indices, in order; it may read ahead.
+    """
+
+    def __init__(self, sampler: BatchIndices, fetch: Callable[[BatchIndices], Iterable[Any]]) -> None:
+        self.sampler, self.fetch = sampler, fetch
+        self.delivered = 0
 
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[Float[Tensor, "b c h w"]]:
-        for index in self.sampler:
-            yield self.pixels.encode(self.images[index])
+    def __iter__(self) -> Iterator[Any]:
+        self.delivered = self.sampler.start
+        for batch in self.fetch(self.sampler):
+            # before the batch is handed out, and 0 with the last one: nobody asks for one too many
+            self.delivered = (self.delivered + 1) % len(self)
+            yield batch
 
     def state_dict(self) -> dict[str, int]:
-        return self.sampler.state_dict()
+        """Counted over all ranks, for a resumed run may have another number of them."""
+        return {"delivered": self.delivered * self.sampler.world_size}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.sampler.load_state_dict(state)
+        self.sampler.start = self.delivered = state["delivered"] // self.sampler.world_size % len(self)

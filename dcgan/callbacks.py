@@ -12,32 +12,39 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from dcgan import activity
-from dcgan.checks import UserError, check_int
+from dcgan.checks import NonFiniteError, check_int
 from dcgan.gan import GAN
 from dcgan.grids import image_grid, save_png
 
 
 def log(trainer: L.Trainer, metrics: dict[str, float], step: int) -> None:
-    """To every logger. self.log would cost more than the training step's own overhead (experiments/overhead)."""
+    """To every logger. self.log would cost more than the training step's own overhead (experiments/hot_path)."""
     for logger in trainer.loggers:
         logger.log_metrics(metrics, step)
 
 
 class Monitor(L.Callback):
-    """Losses, D's outputs, gradient norms and speed: the means over the steps since the last row, read from the
-    device once every `every_n_steps`. A loss that is not finite stops the run.
+    """Losses, D's outputs and speed (means over the steps since the last row) and the last step's gradient norms,
+    read from the device once every `every_n_steps`. A loss that is not finite stops the run.
     """
 
-    def __init__(self, every_n_steps: int) -> None:
+    def __init__(self, every_n_steps: int, latest: dict[str, float] | None = None) -> None:
         check_int("log.every_n_steps", every_n_steps, 1)
         self.every_n_steps = every_n_steps
         self.window: list[dict[str, Tensor]] = []
-        self.latest: dict[str, float] = {}
-        self.seconds = 0.0  # of training so far, in this process
-        self.steps = 0
+        self.latest = latest or {}  # the last row, a resumed run's from before
+        self.seconds = 0.0  # of training so far, without what came before the first step
+        self.since: float | None = None
 
-    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
-        self.since = time.perf_counter()
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self.seconds = state_dict["seconds"]
+
+    def on_train_batch_start(self, trainer: L.Trainer, gan: GAN, batch: Tensor, batch_idx: int) -> None:
+        if self.since is None:
+            self.since = time.perf_counter()
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         self.window.append(outputs)
@@ -65,9 +72,10 @@ class Monitor(L.Callback):
         n = len(self.window)
         self.window.clear()
         loss_d, loss_g = torch.tensor(host, dtype=torch.float64).unflatten(0, (2, n))
-        self.refuse_nonfinite(gan.step - n, loss_d, loss_g)
+        refuse_nonfinite(gan.step - n, loss_d, loss_g)
 
         now = time.perf_counter()
+        seconds = now - (self.since or now)
         images = n * trainer.datamodule.images_per_step * trainer.world_size
         self.latest = {
             "train/loss_d": loss_d.mean().item(),
@@ -76,23 +84,27 @@ class Monitor(L.Callback):
             "train/d_fake": d_fake,
             "train/gradient_norm_d": norm_d,
             "train/gradient_norm_g": norm_g,
-            "train/images_per_second": images / (now - self.since),
+            "train/images_per_second": images / seconds,
         }
-        self.seconds += now - self.since
-        self.steps += n
+        self.seconds, self.since = self.seconds + seconds, now
         log(trainer, self.latest, gan.step)
-        self.since = time.perf_counter()
 
-    @staticmethod
-    def refuse_nonfinite(before: int, loss_d: Tensor, loss_g: Tensor) -> None:
-        """Raise UserError that names the first step after `before` whose loss is NaN or infinite."""
-        broken = ~(loss_d.isfinite() & loss_g.isfinite())
-        if broken.any():
-            i = int(broken.int().argmax())
-            raise UserError(
-                f"training stopped: at step {before + i + 1} loss_d was {loss_d[i]:g} and loss_g {loss_g[i]:g}; "
-                "checkpoints/last.ckpt holds the last good state; a lower optimizer.lr often helps"
-            )
+    def look(self, trainer: L.Trainer, gan: GAN) -> None:
+        """Raise NonFiniteError for a loss since the last row, before that state is saved."""
+        if self.window:
+            losses = torch.stack([torch.stack((outputs["loss_d"], outputs["loss_g"])) for outputs in self.window])
+            loss_d, loss_g = trainer.strategy.reduce(losses, reduce_op="mean").cpu().unbind(1)
+            refuse_nonfinite(gan.step - len(self.window), loss_d, loss_g)
+
+
+def refuse_nonfinite(before: int, loss_d: Tensor, loss_g: Tensor) -> None:
+    """Raise NonFiniteError that names the first step after `before` whose loss is NaN or infinite."""
+    broken = ~(loss_d.isfinite() & loss_g.isfinite())
+    if broken.any():
+        i = int(broken.int().argmax())
+        raise NonFiniteError(
+            f"training stopped: at step {before + i + 1} loss_d was {loss_d[i]:g} and loss_g {loss_g[i]:g}"
+        )
 
 
 def gradient_norm(network: torch.nn.Module) -> Tensor:
@@ -133,6 +145,8 @@ class Samples(L.Callback):
 
     def __init__(self, run_dir: Path, steps: Iterable[int]) -> None:
         self.folder = run_dir / "samples"
+        if not isinstance(steps, Iterable):
+            raise ValueError(f"samples.steps must be a list of steps, got {steps!r}")
         for step in steps:
             check_int("samples.steps", step, 0)
         self.steps = sorted(set(steps))
@@ -178,5 +192,7 @@ class Samples(L.Callback):
     def histograms(self, trainer: L.Trainer, gan: GAN, outputs: dict[str, Tensor]) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_histogram("discriminator/real_logits", outputs["real_logits"], gan.step)
-                logger.experiment.add_histogram("discriminator/fake_logits", outputs["fake_logits"], gan.step)
+                for name in ("real_logits", "fake_logits"):
+                    finite = outputs[name][outputs[name].isfinite()]
+                    if len(finite):  # else Monitor is about to stop the run
+                        logger.experiment.add_histogram(f"discriminator/{name}", finite, gan.step)

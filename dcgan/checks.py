@@ -10,6 +10,15 @@ class UserError(Exception):
     """
 
 
+class NonFiniteError(UserError):
+    """A loss or a weight is NaN or infinite."""
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in short."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def check_int(name: str, value: object, minimum: int) -> None:
     """Raise ValueError unless `value` is an integer >= `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:

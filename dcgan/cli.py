@@ -17,7 +17,9 @@ CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if 
 def explain(error: BaseException) -> str | None:
     """One sentence for what a user can mend; None for what only a developer can."""
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        sentence = explain(error.__cause__)
+        # a constructor that is called with a wrong key or type says so in a TypeError
+        cause = error.__cause__
+        sentence = str(cause).strip() if isinstance(cause, TypeError) else explain(cause)
         where = str(error).rpartition("full_key: ")[2] if "full_key: " in str(error) else ""
         return f"{sentence} (config key {where})" if sentence and where else sentence
     if isinstance(error, UserError | ValueError | CompactHydraException):
@@ -25,17 +27,19 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}"
     if type(error).__name__ == "MisconfigurationException":  # Lightning's; not worth ten seconds of import
-        return f"the trainer cannot be set up: {error}. trainer=cpu runs on every machine"
+        hint = ". trainer=cpu runs on every machine" if "backend" in str(error) else ""
+        return f"the trainer cannot be set up: {str(error).strip().rstrip('.')}{hint}"
     return None
 
 
 def fail(error: Exception) -> None:
-    """End the process: one sentence on stderr and exit code 1, or the traceback of what is not the user's to mend."""
+    """End the process: one sentence on stderr and exit code 1 (or the error's own), or the traceback of what is not
+    the user's to mend."""
     sentence = explain(error)
     if sentence is None:
         raise error
     print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(getattr(error, "exit_code", 1))
 
 
 def run(command: Callable[[], object]) -> None:

@@ -4,6 +4,7 @@ enter training."""
 import gzip
 import hashlib
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from filelock import FileLock
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from dcgan.batches import BatchIndices, InMemoryLoader
-from dcgan.checks import UserError, check_int
+from dcgan.batches import BatchIndices, ResumableLoader
+from dcgan.checks import UserError, check_int, first_line
 from dcgan.pixels import PixelRange
 
 
@@ -64,7 +65,12 @@ class ImageData(L.LightningDataModule):
         """Real images that one process sees in one step."""
         return self.batch_size * self.batches_per_step
 
-    def batch_indices(self, n: int) -> BatchIndices:
+    @property
+    def device(self) -> torch.device:
+        """Where the training wants its batches."""
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    def batch_indices(self, n: int, device: torch.device | None = None) -> BatchIndices:
         """Raises UserError where n images do not fill one batch on each process."""
         world_size = self.trainer.world_size if self.trainer else 1
         rank = self.trainer.global_rank if self.trainer else 0
@@ -74,7 +80,7 @@ class ImageData(L.LightningDataModule):
                 f"{self.batches_per_step} D updates x {world_size} processes), but there are only {n}: "
                 f"lower data.batch_size or raise data.limit"
             )
-        return BatchIndices(n, self.images_per_step, self.seed, rank, world_size)
+        return BatchIndices(n, self.images_per_step, self.seed, rank, world_size, device)
 
     def preview(self, n: int) -> UInt8[Tensor, "m c h w"]:
         """The first m <= n training images."""
@@ -93,9 +99,13 @@ class InMemoryData(ImageData):
     def setup(self, stage: str) -> None:
         self.train_images = fit_images(self.load(train=True)[: self.limit], self.image_size, self.channels)
 
-    def train_dataloader(self) -> InMemoryLoader:
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        return InMemoryLoader(self.train_images, self.batch_indices(len(self.train_images)), self.pixels, device)
+    def train_dataloader(self) -> ResumableLoader:
+        images = self.train_images.to(self.device)
+
+        def fetch(indices: BatchIndices) -> Iterator[Float[Tensor, "b c h w"]]:
+            return (self.pixels.encode(images[index]) for index in indices)
+
+        return ResumableLoader(self.batch_indices(len(images), self.device), fetch)
 
     def preview(self, n: int) -> UInt8[Tensor, "m c h w"]:
         return self.train_images[:n]
@@ -138,7 +148,7 @@ class TorchvisionData(InMemoryData):
             with FileLock(raw / ".lock"):  # the jobs of a parallel sweep unpack once, not over each other
                 self.dataset(str(self.root), train=True, download=True)
         except (RuntimeError, OSError, gzip.BadGzipFile, EOFError) as error:
-            reason = str(error).splitlines()[0].rstrip(":")
+            reason = first_line(error).rstrip(":")
             names = ", ".join(archive.name for archive in archives)
             raise UserError(
                 f"{self.dataset.__name__} is not in {raw} and could not be put there ({reason}): copy "

@@ -15,9 +15,7 @@ from dcgan.networks import BATCH_NORM, LatentModel, frozen, start_statistics
 from dcgan.optimizers import Adam
 from dcgan.penalties import Penalty
 from dcgan.pixels import PixelRange
-from dcgan.seeding import derive_generator, seed_device
-
-FIXED, FRESH, TRAINING = range(3)  # streams of random numbers that never meet
+from dcgan.seeding import Stream, derive_generator, seed_device
 
 
 class GAN(L.LightningModule):
@@ -60,7 +58,7 @@ class GAN(L.LightningModule):
                 "set discriminator_normalization=layer"
             )
         self.automatic_optimization = False
-        # the memory format that convolutions are fastest in: experiments/memory_format
+        # the memory format that convolutions are fastest in: experiments/hot_path
         self.generator: LatentModel = generator.to(memory_format=torch.channels_last)
         self.discriminator = discriminator.to(memory_format=torch.channels_last)
         self.loss, self.penalty, self.pixels = loss, penalty, pixels
@@ -68,9 +66,10 @@ class GAN(L.LightningModule):
         self.discriminator_steps, self.seed = discriminator_steps, seed
         self.step = 0  # batches, each with all its D updates and its G update
 
-        rng = derive_generator(torch.device("cpu"), seed, FIXED)
+        rng = derive_generator(torch.device("cpu"), seed, Stream.FIXED)
         self.register_buffer("fixed_z", generator.draw_z(fixed_n, rng.device, rng))
-        start_statistics(generator, self.fixed_z)
+        rng = derive_generator(torch.device("cpu"), seed, Stream.STATISTICS)
+        start_statistics(generator, generator.draw_z(64, rng.device, rng))
         self.ema = EMA(generator, ema_decay) if ema_decay else None
 
     def configure_optimizers(self) -> list[Optimizer]:
@@ -81,7 +80,7 @@ class GAN(L.LightningModule):
 
     def training_step(self, batch: Float[Tensor, "kn c h w"], batch_idx: int) -> dict[str, Tensor]:
         optimizer_d, optimizer_g = cast(list[Optimizer], self.optimizers())
-        seed_device(self.device, self.seed, TRAINING, self.global_rank, self.step)
+        seed_device(self.device, self.seed, Stream.TRAINING, self.global_rank, self.step)
         real_batches = batch.chunk(self.discriminator_steps)
 
         # D: ascend E[log D(x)] + E[log(1 - D(G(z)))], or the chosen loss's form of it
@@ -121,6 +120,10 @@ class GAN(L.LightningModule):
         return self.discriminator_steps + 1
 
     @property
+    def has_batch_norm(self) -> bool:
+        return any(isinstance(m, BATCH_NORM) for m in self.modules())
+
+    @property
     def sampler(self) -> nn.Module:
         """The network that draws: the average of G's weights where there is one, else G."""
         return self.generator if self.ema is None else self.ema.network
@@ -137,7 +140,7 @@ class GAN(L.LightningModule):
 
     def fresh_z(self, n: int) -> Float[Tensor, "n latent_dim"]:
         """n latent vectors that belong to this step's pictures and touch no other random numbers."""
-        rng = derive_generator(self.device, self.seed, FRESH, self.step)
+        rng = derive_generator(self.device, self.seed, Stream.FRESH, self.step)
         return self.generator.draw_z(n, self.device, rng)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dcgan.batches import ResumableLoader
 from dcgan.checks import UserError, check_int
 from dcgan.data import ImageData
 from dcgan.pixels import PixelRange
@@ -80,15 +81,17 @@ class ImageFolder(ImageData):
             raise UserError(f"no .jpg, .jpeg or .png file below {self.root}: set data.root to the folder of them")
         self.pictures = Pictures(paths[: self.limit], self.image_size, self.channels)
 
-    def train_dataloader(self) -> DataLoader:
-        return DataLoader(
+    def train_dataloader(self) -> ResumableLoader:
+        indices = self.batch_indices(len(self.pictures))
+        loader: DataLoader = DataLoader(
             self.pictures,
-            batch_sampler=cast(Any, self.batch_indices(len(self.pictures))),
+            batch_sampler=cast(Any, indices),
             num_workers=self.workers,
             collate_fn=collate,
             persistent_workers=self.workers > 0,
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            pin_memory=self.device.type == "cuda",
         )
+        return ResumableLoader(indices, lambda _: loader)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> UInt8[Tensor, "b c h w"]:
         if isinstance(batch, str):

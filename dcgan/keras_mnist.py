@@ -6,10 +6,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dcgan.checks import check_int, check_number
-from dcgan.networks import Activation, LatentModel, apply_spectral_norm, block, init_weights
+from dcgan.networks import BATCH_NORM, Activation, LatentModel, apply_spectral_norm, block, init_weights
 from dcgan.normalization import Normalization
 from dcgan.prior import Prior
 from dcgan.upsampling import UpsampleConv
+
+MOMENTUM = 0.2  # of batch norm; .8 in Keras' sense
 
 
 class KerasGenerator(LatentModel):
@@ -47,6 +49,7 @@ class KerasGenerator(LatentModel):
         self.to_image = nn.Conv2d(narrow, channels, 3, padding=1)
         self.output_activation = output_activation
         self.apply(init_weights)
+        set_momentum(self)
 
     def forward(self, z: Float[Tensor, "n latent_dim"]) -> Float[Tensor, "n c h w"]:
         return self.output_activation(self.to_image(self.doublings(self.start(z))))
@@ -89,11 +92,19 @@ class KerasDiscriminator(nn.Module):
         side = (image_size // 4 + 2) // 2  # quartered, one row more, halved and rounded up
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(d * side**2, 1))
         self.apply(init_weights)
+        set_momentum(self)
         if spectral_norm:
             apply_spectral_norm(self)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
         return self.head(self.halvings(x)).squeeze(1)
+
+
+def set_momentum(network: nn.Module) -> None:
+    """Give the network's batch norms, where it has any, the tutorials' momentum."""
+    for module in network.modules():
+        if isinstance(module, BATCH_NORM):
+            module.momentum = MOMENTUM
 
 
 def check_image_size(image_size: int) -> None:

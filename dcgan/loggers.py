@@ -15,20 +15,23 @@ from dcgan.files import atomic_path
 
 
 class CSVMetrics(Logger):
-    """metrics.csv: a row for each step that logged something. It is appended to, also by a resumed run, and written
-    anew only when a metric appears for the first time."""
+    """metrics.csv: a row for each step that logged something. Rows are appended, also by a resumed run; the file is
+    written anew only when a metric appears for the first time.
 
-    def __init__(self, path: Path, resumed_step: int) -> None:
+    resumed_step: rows after it are an interrupted run's and go; None: a new run, which starts a new file.
+    """
+
+    def __init__(self, path: Path, resumed_step: int | None) -> None:
         super().__init__()
         self.path = path
         self.rows: list[dict[str, Any]] = []
         self.columns = ["step"]
-        if path.exists():
+        self.written = 0  # rows on disk
+        if resumed_step and path.exists():
             with path.open(newline="") as file:
                 reader = csv.DictReader(file)
                 self.rows = [row for row in reader if int(row["step"]) <= resumed_step]
                 self.columns = list(reader.fieldnames or self.columns)
-            self._rewrite()
 
     @property
     def name(self) -> str:
@@ -41,35 +44,54 @@ class CSVMetrics(Logger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Hyperparameters are in .hydra/config.yaml."""
 
+    def latest(self, prefix: str) -> dict[str, float]:
+        """The metrics of that prefix in the last row that has them."""
+        found = ({k: float(v) for k, v in row.items() if k.startswith(prefix) and v} for row in reversed(self.rows))
+        return next((row for row in found if row), {})
+
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        row = {"step": step, **metrics}
-        new = [name for name in row if name not in self.columns]
         if self.rows and int(self.rows[-1]["step"]) == step:
-            self.rows[-1] |= row
-            self.columns += new
-            self._rewrite()
-        elif new or not self.rows:
-            self.rows.append(row)
-            self.columns += new
-            self._rewrite()
+            self.rows[-1] |= metrics
+            if self.written == len(self.rows):  # that row is on disk without them
+                self.written = 0
         else:
-            self.rows.append(row)
-            with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self.columns).writerow(row)
+            self.save()  # the last step's row is complete
+            self.rows.append({"step": step, **metrics})
 
     @rank_zero_only
-    def _rewrite(self) -> None:
-        with atomic_path(self.path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
+    def save(self) -> None:
+        new = list(dict.fromkeys(name for row in self.rows[self.written :] for name in row if name not in self.columns))
+        self.columns += new
+        if new or not self.written:
+            with atomic_path(self.path) as temporary, temporary.open("w", newline="") as file:
+                writer = csv.DictWriter(file, self.columns)
+                writer.writeheader()
+                writer.writerows(self.rows)
+        else:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self.columns).writerows(self.rows[self.written :])
+        self.written = len(self.rows)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self.save()
 
 
-def tensorboard(run_dir: Path, resumed_step: int) -> TensorBoardLogger:
-    """Event files straight in the run folder. A resumed run hides what an interrupted one wrote after that step."""
-    purge: Any = {"purge_step": resumed_step + 1} if resumed_step else {}
-    return TensorBoardLogger(save_dir=run_dir, name="", version="", default_hp_metric=False, flush_secs=10, **purge)
+class EventFile(TensorBoardLogger):
+    """Lightning's logger without the hparams.yaml that it would write beside the event file."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        self.experiment.flush()
+
+
+def tensorboard(run_dir: Path, resumed_step: int | None) -> TensorBoardLogger:
+    """Event files straight in the run folder, flushed every 10 seconds. A resumed run hides what an interrupted one
+    wrote after `resumed_step`; None: a new run."""
+    # from step 0 a run starts like a new one, step 0's pictures included
+    purge: Any = {} if resumed_step is None else {"purge_step": resumed_step + 1 if resumed_step else 0}
+    return EventFile(save_dir=run_dir, name="", version="", default_hp_metric=False, flush_secs=10, **purge)
 
 
 @rank_zero_only

@@ -84,6 +84,10 @@ def hidden_activations(network: nn.Module) -> dict[str, nn.Module]:
     return {name.removesuffix(suffix): module for name, module in network.named_modules() if name.endswith(suffix)}
 
 
+def count_parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 class LatentModel(nn.Module):
     """What every generator is: a network over latent vectors of a prior.
 

@@ -17,8 +17,8 @@ class Adam:
 
     def __init__(self, lr: float, betas: Sequence[float]) -> None:
         check_number("lr", lr, 0, math.inf, brackets="()")
-        if len(betas) != 2:
-            raise ValueError(f"betas must be two numbers in [0, 1), got {list(betas)!r}")
+        if not isinstance(betas, Sequence) or len(betas) != 2:
+            raise ValueError(f"betas must be two numbers in [0, 1), got {betas!r}")
         for beta in betas:
             check_number("betas", beta, 0, 1, brackets="[)")
         self.lr, self.betas = lr, (betas[0], betas[1])

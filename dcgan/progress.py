@@ -9,11 +9,11 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
 from dcgan.callbacks import Monitor
 from dcgan.gan import GAN
+from dcgan.networks import count_parameters
 
 REFRESH_SECONDS = 0.25
 LINE_SECONDS = 10  # between the lines that stand for the bar where the output is not a terminal
@@ -24,20 +24,17 @@ def shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def parameter_count(network: nn.Module) -> str:
-    return f"{sum(p.numel() for p in network.parameters()):,} parameters"
-
-
 def print_summary(console: Console, gan: GAN, choices: dict[str, str], trainer: L.Trainer, run_dir: Path) -> None:
     """What is about to be trained, on what, and where it will be."""
-    table = Table.grid(padding=(0, 2))
-    device = f"{trainer.strategy.root_device.type} x {trainer.world_size}, {trainer.precision}"
-    table.add_row("generator", f"{choices['model']}, {parameter_count(gan.generator)}")
-    table.add_row("discriminator", f"{choices['discriminator']}, {parameter_count(gan.discriminator)}")
-    table.add_row("training", f"{choices['loss']} loss on {choices['data']}, seed {gan.seed}")
-    table.add_row("device", device)
-    table.add_row("run folder", shown(run_dir))
-    console.print(table, soft_wrap=True)
+    lines = {
+        "generator": f"{choices['model']}, {count_parameters(gan.generator):,} parameters",
+        "discriminator": f"{choices['discriminator']}, {count_parameters(gan.discriminator):,} parameters",
+        "training": f"{choices['loss']} loss on {choices['data']}, seed {gan.seed}",
+        "device": f"{trainer.strategy.root_device.type} x {trainer.world_size}, {trainer.precision}",
+        "run folder": shown(run_dir),
+    }
+    for name, value in lines.items():
+        console.print(f"{name:<14} {value}", soft_wrap=True, highlight=False)
 
 
 def print_outcome(console: Console, run_dir: Path, samples: Path | None, step: int) -> None:
@@ -70,6 +67,7 @@ class ProgressBar(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
         by_epochs = (trainer.max_epochs or 0) * int(trainer.num_training_batches)
+        self.images_per_step = trainer.datamodule.images_per_step * trainer.world_size
         self.total_steps = trainer.max_steps // gan.optimizer_steps_per_step if trainer.max_steps > 0 else by_epochs
         self.task = self.progress.add_task("", total=self.total_steps, completed=gan.step, figures="")
         self.drawn = time.monotonic()
@@ -94,7 +92,7 @@ class ProgressBar(L.Callback):
         if not latest:
             return ""
         images = latest["train/images_per_second"]
-        steps = self.monitor.steps / self.monitor.seconds
+        steps = images / self.images_per_step
         losses = f"loss_d {latest['train/loss_d']:.3f}  loss_g {latest['train/loss_g']:.3f}"
         return f"{losses}  {steps:.1f} steps/s  {images:,.0f} images/s"
 

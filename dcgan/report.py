@@ -18,6 +18,7 @@ from dcgan.callbacks import Monitor
 from dcgan.files import write_json
 from dcgan.gan import GAN
 from dcgan.loggers import log_graph
+from dcgan.networks import count_parameters
 
 SUMMARY = "summary.json"
 # TensorBoard compares runs by their hyperparameters only where all have the same flat keys (pytorch#39250)
@@ -86,16 +87,21 @@ class Report(L.Callback):
 
     @rank_zero_only
     def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
-        self.summary = self.summarise(trainer, gan)
+        self.finish(trainer, gan)
         # the metrics' names alone: TensorBoard takes their last values from the curves, which Lightning's own call
         # would write a second time
         for part in hparams(self.summary["hyperparameters"], self.monitor.latest):
             self.tensorboard.experiment.file_writer.add_summary(part)
-        write_json(self.run_dir / SUMMARY, self.summary)
+
+    def finish(self, trainer: L.Trainer, gan: GAN) -> None:
+        """Write summary.json, if it is not yet written: a run that had nothing left to do never starts or ends."""
+        if not self.summary:
+            self.summary = self.summarise(trainer, gan)
+            write_json(self.run_dir / SUMMARY, self.summary)
 
     def summarise(self, trainer: L.Trainer, gan: GAN) -> dict[str, Any]:
         """Final metrics (means over the steps of their last row), what it took, which versions, which machine."""
-        images = self.monitor.steps * trainer.datamodule.images_per_step * trainer.world_size
+        images = gan.step * trainer.datamodule.images_per_step * trainer.world_size
         device = trainer.strategy.root_device
         gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
         return {
@@ -104,8 +110,8 @@ class Report(L.Callback):
             "wall_seconds": self.monitor.seconds,
             "images_per_second": images / self.monitor.seconds if self.monitor.seconds else None,
             "parameters": {
-                "generator": sum(p.numel() for p in gan.generator.parameters()),
-                "discriminator": sum(p.numel() for p in gan.discriminator.parameters()),
+                "generator": count_parameters(gan.generator),
+                "discriminator": count_parameters(gan.discriminator),
             },
             "hyperparameters": hyperparameters(self.config, self.choices),
             "device": gpu or processor_name(),
@@ -129,8 +135,15 @@ def processor_name() -> str:
 
 def commit() -> str | None:
     """The commit of the checkout that this package lies in, "-dirty" where it has changes; None outside of one."""
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    checkout = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(checkout), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != checkout:  # a wheel inside somebody else's repository
+            return None
+        return git("describe", "--always", "--dirty", "--abbrev=40")
     except (OSError, subprocess.SubprocessError):
         return None

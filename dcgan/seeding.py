@@ -4,27 +4,41 @@ So pictures, logs and evaluations in between cannot disturb a training, each pro
 noise, and a resumed run draws what the uninterrupted one would have drawn.
 """
 
+from enum import IntEnum
+
 import numpy as np
 import torch
 
 
-def derive_seed(*counters: int) -> int:
-    """A seed in [0, 2^63) that is well mixed (numpy's SeedSequence) from non-negative integers."""
-    return int(np.random.SeedSequence(counters).generate_state(1, np.uint64)[0] >> np.uint64(1))
+class Stream(IntEnum):
+    """What random numbers are for: two streams of one seed never meet."""
+
+    ORDER = 0  # of the training images
+    FIXED = 1  # noise of the pictures that are compared over time
+    FRESH = 2  # noise of the pictures that are not
+    STATISTICS = 3  # noise behind the first running statistics
+    TRAINING = 4  # all that a training step draws
 
 
-def derive_generator(device: torch.device, *counters: int) -> torch.Generator:
+def derive_seed(seed: int, stream: Stream, *counters: int) -> int:
+    """A seed in [0, 2^63), well mixed (numpy's SeedSequence) from non-negative integers."""
+    # SeedSequence takes (5,) and (5, 0) for the same: their number tells them apart
+    entropy = (len(counters), seed, stream, *counters)
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def derive_generator(device: torch.device, seed: int, stream: Stream, *counters: int) -> torch.Generator:
     """A generator on `device`, seeded from the counters."""
-    return torch.Generator(device).manual_seed(derive_seed(*counters))
+    return torch.Generator(device).manual_seed(derive_seed(seed, stream, *counters))
 
 
-def seed_device(device: torch.device, *counters: int) -> None:
+def seed_device(device: torch.device, seed: int, stream: Stream, *counters: int) -> None:
     """Seed the global generator of `device` (noise, dropout, penalties) from the counters, without a device sync.
 
     torch.manual_seed would do for all devices at once, but formats a stack trace for each one not yet in use.
     """
-    seed = derive_seed(*counters)
+    derived = derive_seed(seed, stream, *counters)
     if device.type == "cpu":
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(derived)
     else:
-        torch.get_device_module(device).manual_seed(seed)
+        torch.get_device_module(device).manual_seed(derived)

@@ -3,9 +3,11 @@
 import hashlib
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -18,9 +20,13 @@ def short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def job_name(overrides: list[str], swept: list[str]) -> str:
-    """A folder name made of a job's swept keys and values, cut with a hash where it is long or not path-safe."""
-    name = ",".join(override for override in overrides if override.partition("=")[0] in swept)
+def job_name(overrides: list[str], swept: Iterable[str], params: dict[str, Any] | None = None) -> str:
+    """A folder name made of a job's swept keys and values, cut with a hash where it is long or not path-safe.
+
+    swept: keys swept on the command line; params: those of hydra.sweeper.params.
+    """
+    keys = {*swept, *(params or {})}
+    name = ",".join(override for override in overrides if override.partition("=")[0] in keys) or "single"
     safe = re.sub(r"[^\w.,=+-]", "_", name)
     if safe == name and len(name) <= LONGEST_NAME:
         return name
@@ -30,20 +36,31 @@ def job_name(overrides: list[str], swept: list[str]) -> str:
 OmegaConf.register_new_resolver("job_name", job_name, replace=True)
 
 
+def add_overrides(arguments: list[str], added: list[str]) -> list[str]:
+    """The command line with more overrides, beside the ones it has: between options, argparse takes no second group."""
+    given = get_args_parser().parse_known_args(arguments)[0].overrides
+    at = max((i + 1 for i, argument in enumerate(arguments) if argument in given), default=len(arguments))
+    return [*arguments[:at], *added, *arguments[at:]]
+
+
 def name_sweep(arguments: list[str]) -> list[str]:
     """The arguments of a multirun with the overrides that tell its jobs where to go: `sweep.keys`, and `sweep.name`
     where the user has not set it: a hash of the command, so that the same command finds its folder again."""
-    overrides = OverridesParser.create().parse_overrides([a for a in arguments if not a.startswith("-")])
+    overrides = OverridesParser.create().parse_overrides(get_args_parser().parse_known_args(arguments)[0].overrides)
     swept = [o.get_key_element() for o in overrides if o.is_sweep_override()]
     added = [f"sweep.keys={swept}".replace("'", "").replace(" ", "")]
     if not any(o.get_key_element() == "sweep.name" for o in overrides):
         counted = [o for o in overrides if not re.match(r"skip_finished$|hydra[./]", o.get_key_element())]
         added.append(f"sweep.name={short_hash(' '.join(sorted(str(o.input_line) for o in counted)))}")
-    return arguments + added
+    return add_overrides(arguments, added)
 
 
 class SweepReport(Callback):
     """Ends a sweep with what failed: jobs leave their reason in failure.txt, so those of other processes count too."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        for failure in Path(config.hydra.sweep.dir).glob(f"*/{FAILURE}"):
+            failure.unlink()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)

@@ -5,13 +5,13 @@ option and a finished job of a sweep should not cost.
 """
 
 import os
-import re
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
@@ -19,15 +19,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from dcgan import cli
 from dcgan.checks import UserError, check_int
-from dcgan.sweeps import FAILURE, name_sweep
+from dcgan.sweeps import FAILURE, add_overrides, name_sweep
+
+if TYPE_CHECKING:
+    from dcgan.gan import GAN
+
+PRECISIONS = ("32-true", "bf16-mixed")
 
 
 def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | None = None) -> dict[str, Any]:
     """Run one training into `run_dir` and return its summary (empty on the other ranks of several).
 
-    choices: the chosen option of each config group; gpu: the only one to use, None: as the trainer says.
-    UserError and ValueError for what cannot work; whatever the checkpoint says wins over cfg (see
-    `dcgan.checkpointing.resumed_config`).
+    cfg: as the user means it, a resumed run's included (`resume`); choices: the chosen option of each config group;
+    gpu: the only one to use, None: as the trainer says. UserError and ValueError for what cannot work.
     """
     import logging
     import warnings
@@ -36,46 +40,35 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
     import torch
     from rich.console import Console
 
-    from dcgan import callbacks, checkpointing, loggers, progress, report
-    from dcgan.gan import GAN
+    from dcgan import callbacks, checkpointing, interruption, loggers, progress, report
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # what it announces stands in our own summary
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")  # lightning 2.6 on torch 2.15
     warnings.filterwarnings("ignore", message="Found .* in eval mode")  # the average of the weights: it is meant so
-    if cfg.max_steps is not None:
-        check_int("max_steps", cfg.max_steps, 1)
-    else:
-        check_int("max_epochs", cfg.max_epochs, 1)
-    check_int("seed", cfg.seed, 0)
+    check_lengths(cfg)
+    if cfg.trainer.precision not in PRECISIONS:
+        raise ValueError(f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {cfg.trainer.precision!r}")
     config: Any = {**cast(dict, OmegaConf.to_container(cfg, resolve=True)), "ckpt_path": None}
-    step = checkpointing.read_checkpoint(cfg.ckpt_path)["step"] if cfg.ckpt_path else 0
-    refuse_occupied(run_dir, cfg.ckpt_path)
+    step = checkpointing.read_checkpoint(cfg.ckpt_path)["step"] if cfg.ckpt_path else None
 
     L.seed_everything(cfg.seed, verbose=False)  # the weights' initialisation
-    gan = GAN(
-        generator=instantiate(cfg.model),
-        discriminator=instantiate(cfg.discriminator),
-        loss=instantiate(cfg.loss),
-        discriminator_optimizer=instantiate(cfg.optimizer.discriminator),
-        generator_optimizer=instantiate(cfg.optimizer.generator),
-        pixels=instantiate(cfg.output.pixels),
-        penalty=instantiate(cfg.penalty),
-        discriminator_steps=cfg.discriminator_steps,
-        ema_decay=cfg.ema.decay,
-        seed=cfg.seed,
-        fixed_n=cfg.samples.n,
-    )
+    gan = build_gan(cfg)
     data = instantiate(cfg.data)
+    if data.batch_size == 1 and gan.has_batch_norm:
+        raise UserError("data.batch_size must be at least 2 with batch norm, which needs a batch to normalise by")
 
-    console = Console(soft_wrap=True, stderr=False)
-    monitor = callbacks.Monitor(cfg.log.every_n_steps)
+    console = Console(soft_wrap=True)
+    interrupted = interruption.Interruption()
+    rows = loggers.CSVMetrics(run_dir / "metrics.csv", step)
+    monitor = callbacks.Monitor(cfg.log.every_n_steps, rows.latest("train/"))
     samples = callbacks.Samples(run_dir, cfg.samples.steps)
     tensorboard = loggers.tensorboard(run_dir, step)
     final = report.Report(run_dir, tensorboard, monitor, config, choices)
     last = run_dir / "checkpoints" / "last.ckpt"
     trainer: L.Trainer = instantiate(cfg.trainer, _partial_=True, _convert_="all")(
         **({"devices": [gpu]} if gpu is not None else {}),
+        **({"strategy": "ddp_find_unused_parameters_true"} if several_processes(cfg) else {}),
         max_steps=cfg.max_steps * gan.optimizer_steps_per_step if cfg.max_steps is not None else -1,
         max_epochs=-1 if cfg.max_steps is not None else cfg.max_epochs,
         callbacks=[
@@ -83,10 +76,10 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
             callbacks.Activity(cfg.log.activity_every_n_steps),
             samples,
             progress.ProgressBar(console, monitor),
-            checkpointing.Checkpoints(last, config, choices, **cfg.checkpoints),
+            checkpointing.Checkpoints(last, config, choices, monitor, interrupted, **cfg.checkpoints),
             final,
         ],
-        logger=[tensorboard, loggers.CSVMetrics(run_dir / "metrics.csv", step)],
+        logger=[tensorboard, rows],
         plugins=[checkpointing.AtomicCheckpointIO()],
         default_root_dir=run_dir,
         log_every_n_steps=0,  # the callbacks log by themselves
@@ -99,19 +92,54 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
         torch.set_float32_matmul_precision("high")
     if trainer.is_global_zero:
         progress.print_summary(console, gan, choices, trainer, run_dir)
-    trainer.fit(gan, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
-
+    with interrupted.listening():
+        trainer.fit(gan, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
     if trainer.is_global_zero:
+        final.finish(trainer, gan)
         progress.print_outcome(console, run_dir, samples.latest, gan.step)
     return final.summary
 
 
+def check_lengths(cfg: DictConfig) -> None:
+    if cfg.max_steps is not None:
+        check_int("max_steps", cfg.max_steps, 1)
+    else:
+        check_int("max_epochs", cfg.max_epochs, 1)
+    check_int("seed", cfg.seed, 0)
+
+
+def several_processes(cfg: DictConfig) -> bool:
+    """Whether the trainer asks for more than one process; -1 devices are all there are."""
+    devices = cfg.trainer.devices
+    return cfg.trainer.strategy != "auto" or (devices != 1 and not (OmegaConf.is_list(devices) and len(devices) == 1))
+
+
+def build_gan(cfg: DictConfig) -> "GAN":
+    """The networks and their training as the config says; the weights come from torch's global generator."""
+    from dcgan.gan import GAN
+
+    return GAN(
+        generator=instantiate(cfg.model),
+        discriminator=instantiate(cfg.discriminator),
+        loss=instantiate(cfg.loss),
+        discriminator_optimizer=instantiate(cfg.optimizer.discriminator),
+        generator_optimizer=instantiate(cfg.optimizer.generator),
+        pixels=instantiate(cfg.output.pixels),
+        penalty=instantiate(cfg.penalty),
+        discriminator_steps=cfg.discriminator_steps,
+        ema_decay=cfg.ema.decay,
+        seed=cfg.seed,
+        fixed_n=cfg.samples.n,
+    )
+
+
 def refuse_occupied(run_dir: Path, ckpt_path: str | None) -> None:
-    """A new run must not write over another one's checkpoints."""
-    first_process = os.environ.get("LOCAL_RANK", "0") == "0"  # the others may come when it has begun to write
-    if ckpt_path is None and first_process and any((run_dir / "checkpoints").glob("*.ckpt")):
+    """A run must not write over another one's checkpoints."""
+    checkpoints = run_dir / "checkpoints"
+    own = ckpt_path is not None and Path(ckpt_path).resolve().parent == checkpoints.resolve()
+    if not own and any(checkpoints.glob("*.ckpt")):
         raise UserError(
-            f"{run_dir} already holds checkpoints: go on with ckpt_path={run_dir}/checkpoints/last.ckpt (in a sweep: "
+            f"{run_dir} already holds checkpoints: go on with ckpt_path={checkpoints / 'last.ckpt'} (in a sweep: "
             "skip_finished=true), or choose another hydra.run.dir"
         )
 
@@ -123,16 +151,16 @@ def resume(cfg: DictConfig, overrides: list[str], choices: dict[str, str]) -> tu
     checkpoint = read_checkpoint(cfg.ckpt_path)
     groups = {override.partition("=")[0] for override in overrides} & set(choices)
     overridden = {group: choices[group] for group in groups}
-    return resumed_config(checkpoint, cfg, overrides), checkpoint["choices"] | overridden
+    return resumed_config(checkpoint, cfg, choices, overrides), checkpoint["choices"] | overridden
 
 
 def run_job(cfg: DictConfig, job: Any) -> None:
     """One training of the command line, alone or as a job of a sweep; `job` is Hydra's own config."""
     run_dir = Path(job.runtime.output_dir)
-    choices = {group: option for group, option in job.runtime.choices.items() if not re.search("hydra/|@", group)}
+    choices = {group: choice for group, choice in job.runtime.choices.items() if "/" not in group and "@" not in group}
     gpu = None
     if job.mode == RunMode.MULTIRUN:
-        if "ddp" in str(cfg.trainer.strategy):
+        if several_processes(cfg):
             raise UserError(
                 "a sweep cannot run several processes a job (each would start the whole sweep again): use "
                 "trainer=gpu with -m, or run the jobs one by one without -m"
@@ -144,10 +172,16 @@ def run_job(cfg: DictConfig, job: Any) -> None:
         if cfg.skip_finished and last.exists():
             cfg.ckpt_path = str(last)
         gpu = gpu_of_job(cfg, job.job.num)
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # other ranks come when the first one has begun to write
+        refuse_occupied(run_dir, cfg.ckpt_path)
     if cfg.ckpt_path is not None:
         cfg, choices = resume(cfg, list(job.overrides.task), choices)
-        if job.output_subdir is not None:
-            OmegaConf.save(cfg, run_dir / job.output_subdir / "config.yaml")
+    record = run_dir / ".hydra"
+    if not record.exists():  # a run that goes on in its own folder keeps the record of how it began
+        record.mkdir(parents=True)
+        OmegaConf.save(cfg, record / "config.yaml")
+        OmegaConf.save(OmegaConf.create({"hydra": job}), record / "hydra.yaml")
+        OmegaConf.save(job.overrides.task, record / "overrides.yaml")
     train(cfg, run_dir, choices, gpu)
 
 
@@ -169,25 +203,40 @@ def task(cfg: DictConfig) -> None:
         except Exception as error:
             cli.fail(error)
         return
-    failure = Path(job.runtime.output_dir) / FAILURE
-    failure.unlink(missing_ok=True)
     try:
         run_job(cfg, job)
-    except Exception as error:  # the other jobs go on; SweepReport tells at the end
+    except Exception as error:
+        if hasattr(error, "exit_code"):  # interrupted: so is the sweep
+            cli.fail(error)
+        # the other jobs go on; SweepReport tells at the end
+        failure = Path(job.runtime.output_dir) / FAILURE
         failure.write_text(cli.explain(error) or traceback.format_exc())
         print(f"failed       {failure.parent.name}: {failure.read_text().strip()}", file=sys.stderr)
 
 
 def prepare(arguments: list[str]) -> list[str]:
-    """The command line with what Hydra must know before it makes a folder: a resumed run's own one, a sweep's name."""
-    if {"-m", "--multirun"} & set(arguments):
+    """The command line with what Hydra must know before it makes a folder: a resumed run's own one, a sweep's name.
+    Paths are quoted, for the folders of a sweep have "=" in their names."""
+    arguments = [quoted(argument) for argument in arguments]
+    parsed = get_args_parser().parse_known_args(arguments)[0]
+    if parsed.multirun:
         return name_sweep(arguments)
-    given = {argument.partition("=")[0]: argument.partition("=")[2] for argument in arguments}
-    checkpoint = Path(given.get("ckpt_path", "").strip("'\""))
+    given = {key: value.strip("'\"") for key, _, value in (override.partition("=") for override in parsed.overrides)}
+    if "ckpt_path" not in given or given["ckpt_path"] in ("", "null"):
+        return arguments
+    checkpoint = Path(given["ckpt_path"])
+    if not checkpoint.is_file():
+        raise UserError(f"there is no checkpoint {checkpoint}: give the path of a run's checkpoints/last.ckpt")
     if checkpoint.parent.name == "checkpoints" and "hydra.run.dir" not in given:
-        # its .hydra stays what it was: the record of how the run began
-        return [*arguments, f"hydra.run.dir='{checkpoint.parent.parent}'", "hydra.output_subdir=null"]
+        return add_overrides(arguments, [quoted(f"hydra.run.dir={checkpoint.parent.parent}")])
     return arguments
+
+
+def quoted(argument: str) -> str:
+    key, _, value = argument.partition("=")
+    if key in ("ckpt_path", "hydra.run.dir") and "=" in value and value[0] not in "'\"":
+        return f"{key}='{value}'"
+    return argument
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """A GAN as a command line would build it, and what its training step needs of a Trainer."""
 
 import torch
-from hydra.utils import instantiate
 
+from dcgan import train
 from dcgan.gan import GAN
 from tests.conftest import compose_config
 
@@ -23,14 +23,4 @@ class TwoSteps:
 def build_gan(*overrides: str) -> GAN:
     config = compose_config(*overrides)
     torch.manual_seed(0)
-    return GAN(
-        instantiate(config.model),
-        instantiate(config.discriminator),
-        instantiate(config.loss),
-        instantiate(config.optimizer.discriminator),
-        instantiate(config.optimizer.generator),
-        instantiate(config.output.pixels),
-        instantiate(config.penalty),
-        config.discriminator_steps,
-        config.ema.decay,
-    )
+    return train.build_gan(config)

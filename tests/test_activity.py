@@ -58,6 +58,6 @@ def test_a_generator_with_killed_units_shows_them():
     hidden = gan.generator.start.hidden
     with torch.no_grad():
         hidden.norm.bias[:4] = -100  # 4 of 16 features are now below zero for every z
-    found = measure(gan.generator, gan.discriminator, gan.fixed_z)
+    found = measure(gan.generator, gan.discriminator, gan.fresh_z(64))
     assert found["generator/start.hidden"][0].item() == pytest.approx(4 / 16)
     assert len(hidden_activations(gan.generator)) == 3

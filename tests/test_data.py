@@ -10,7 +10,7 @@ import torch
 from hydra.utils import instantiate
 from PIL import Image
 
-from dcgan.batches import BatchIndices
+from dcgan.batches import BatchIndices, ResumableLoader
 from dcgan.checks import UserError
 from dcgan.data import fit_images
 from dcgan.image_folder import Pictures
@@ -49,15 +49,31 @@ def test_ranks_have_disjoint_shards_of_equal_length_that_cover_the_epoch():
     assert len(set(ranks[0] + ranks[1])) == 64
 
 
-def test_a_stopped_epoch_goes_on_at_its_position():
-    whole = [batch.tolist() for batch in BatchIndices(64, 8, seed=0)]
-    stopped = BatchIndices(64, 8, seed=0)
-    begun = [batch.tolist() for batch, _ in zip(stopped, range(3), strict=False)]
-    resumed = BatchIndices(64, 8, seed=0)
+def loader_of(world_size: int = 1) -> ResumableLoader:
+    return ResumableLoader(BatchIndices(64, 8, 0, 0, world_size), lambda indices: [b.tolist() for b in indices])
+
+
+@pytest.mark.parametrize("done", [0, 3, 7, 8])
+def test_a_stopped_epoch_goes_on_where_it_stopped_however_far_was_read_ahead(done):
+    whole = list(loader_of())
+    stopped = loader_of()
+    batches = iter(stopped)
+    begun = [next(batches) for _ in range(done)]
+    resumed = loader_of()
     resumed.load_state_dict(stopped.state_dict())
-    # zip asks for a fourth batch before it stops: that one counts as served
-    assert begun + [whole[3]] + [batch.tolist() for batch in resumed] == whole
-    assert len(list(resumed)) == 8  # and the next epoch is whole
+    assert begun[: done % 8] + list(resumed) == whole  # after the last batch of an epoch, the next one is whole
+    assert len(list(resumed)) == 8
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (1, 8)])
+def test_another_number_of_processes_goes_on_at_about_the_same_place(before, after):
+    stopped, resumed = loader_of(before), loader_of(after)
+    batches = iter(stopped)
+    for _ in range(3):
+        next(batches)
+    resumed.load_state_dict(stopped.state_dict())
+    assert len(list(resumed)) == len(resumed) - 3 * before // after
+    assert len(list(resumed)) == len(resumed)
 
 
 # --- MNIST's format

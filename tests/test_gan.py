@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from dcgan.gan import GAN, TRAINING
-from dcgan.seeding import derive_seed
+from dcgan.gan import GAN
+from dcgan.seeding import Stream, derive_seed
 from tests.building import TwoSteps, build_gan
 from tests.conftest import TINY
 
@@ -62,7 +62,7 @@ def test_each_gradient_is_the_one_of_the_stated_objective(loss):
     step = TwoSteps(gan)
     # the same step by hand: D's objective on the old D, then G's on the new one, each from its definition
     generator, discriminator = copy.deepcopy(gan.generator), copy.deepcopy(gan.discriminator)
-    torch.manual_seed(derive_seed(gan.seed, TRAINING, 0, 0))
+    torch.manual_seed(derive_seed(gan.seed, Stream.TRAINING, 0, 0))
     fake = generator(torch.randn(8, 8))
     real_d, fake_d = discriminator(REAL), discriminator(fake.detach())
     p_real, p_fake = real_d.sigmoid(), fake_d.sigmoid()
@@ -158,6 +158,13 @@ def test_sampling_leaves_the_training_as_it_is(extra):
         assert torch.equal(value, before[name]), name
     assert first.dtype == torch.uint8
     torch.testing.assert_close(gan.sample(gan.fixed_z[:1]), first[:1], atol=1, rtol=0)  # no batch mates
+
+
+def test_streams_of_random_numbers_never_meet():
+    seeds = [
+        derive_seed(seed, stream, *rest) for seed in (0, 1) for stream in Stream for rest in ((), (0,), (1,), (0, 0))
+    ]
+    assert len(set(seeds)) == len(seeds)
 
 
 def test_fresh_noise_is_fresh_at_each_step():

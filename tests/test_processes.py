@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import venv
 from pathlib import Path
 
@@ -106,6 +108,40 @@ def test_two_processes_write_one_clean_run_folder(ranks):
     assert len(list((folder / "run").glob("events.out.tfevents.*"))) <= 2
     assert (folder / "run" / "summary.json").exists()
     assert not (folder / "runs").exists()
+
+
+def test_a_run_of_one_process_goes_on_with_two(tmp_path, mnist_root):
+    train = [sys.executable, "-m", "dcgan.train"]
+    settings = [*TINY, "trainer=cpu", "hydra.run.dir=run", "max_steps=5", "samples.steps=[]"]
+    run(*train, *settings, cwd=tmp_path, DCGAN_DATA_DIR=str(mnist_root))
+    resumed = ["ckpt_path=run/checkpoints/last.ckpt", "trainer=ddp_cpu", "max_steps=7"]
+    run(*train, *resumed, cwd=tmp_path, DCGAN_DATA_DIR=str(mnist_root))
+    assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["step"] == 7
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_saves_and_says_how_to_go_on(tmp_path, mnist_root, number, code):
+    command = [sys.executable, "-m", "dcgan.train", *TINY, "trainer=cpu", "hydra.run.dir=run", "max_epochs=100000"]
+    process = subprocess.Popen(
+        [*command, "log.every_n_steps=1"],
+        cwd=tmp_path,
+        env=os.environ | {"DCGAN_DATA_DIR": str(mnist_root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    pictures = tmp_path / "run" / "samples" / "step_000010.png"
+    for _ in range(600):
+        if pictures.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    step = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["step"]
+    assert step >= 10
+    assert f"interrupted at step {step}: go on with ckpt_path=" in err
+    assert err.count("\n") == 1
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from dcgan import cli, train
@@ -28,6 +29,20 @@ def only_sweep() -> Path:
 def test_a_job_is_named_by_its_swept_keys_and_values_only():
     overrides = ["model=upsample_conv", "max_steps=5", "seed=1"]
     assert job_name(overrides, ["model", "seed"]) == "model=upsample_conv,seed=1"
+
+
+def test_a_job_of_a_sweep_config_is_named_by_its_keys_too():
+    assert job_name(["seed=1", "loss=hinge"], [], {"seed": "0,1"}) == "seed=1"
+    assert job_name(["max_steps=5"], []) == "single"
+
+
+@pytest.mark.parametrize("arguments", [["-m", "a=1,2"], ["a=1,2", "-m"], ["--config-dir", "d", "-m", "a=1,2", "b=3"]])
+def test_added_overrides_stand_beside_the_others(arguments):
+    named = name_sweep(arguments)
+    parsed = get_args_parser().parse_args(named)
+    assert parsed.multirun
+    assert parsed.overrides[0] == "a=1,2"
+    assert "sweep.keys=[a]" in parsed.overrides
 
 
 def test_a_name_is_path_safe_and_not_too_long_and_stays_unique():
@@ -80,6 +95,13 @@ def test_a_failed_job_does_not_stop_the_rest_and_is_listed_at_the_end(dcgan_trai
     assert "lr must be a number in (0, inf), got -1" in (sweep / "optimizer.lr=-1" / "failure.txt").read_text()
     assert outcome.err.strip().splitlines()[-1].startswith("failed       optimizer.lr=-1: lr must be")
     assert "Traceback" not in outcome.err
+    # another sweep in the same folder tells of its own failures only
+    assert dcgan_train("-m", *TINY, *RUN, "optimizer.lr=2e-3,3e-3", "sweep.name=mine").code == 0
+
+
+def test_a_sweep_over_nothing_is_one_job_and_fails_like_one(dcgan_train):
+    assert dcgan_train("-m", *TINY, *RUN, "optimizer.lr=-1", "sweep.name=mine").code == 1
+    assert Path("runs/sweeps/mine/single/failure.txt").exists()
 
 
 def test_skip_finished_does_only_what_is_missing(dcgan_train):

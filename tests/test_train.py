@@ -81,7 +81,7 @@ def test_a_run_leaves_all_that_a_person_looks_for(dcgan_train):
     assert checkpoint["global_step"] == 14
     assert checkpoint["config"]["model"]["base_channels"] == 4
     assert checkpoint["choices"]["model"] == "transposed_conv"
-    assert sorted(p.name for p in run.iterdir() if "tfevents" not in p.name and p.name != "hparams.yaml") == [
+    assert sorted(p.name for p in run.iterdir() if "tfevents" not in p.name) == [
         ".hydra",
         "checkpoints",
         "metrics.csv",
@@ -165,6 +165,18 @@ def test_weights_depend_on_no_interval_and_not_on_how_long_the_run_is(dcgan_trai
 # --- going on
 
 
+def test_a_resumed_run_of_pictures_read_by_workers_ends_where_the_uninterrupted_one_does(dcgan_train):
+    Path("pictures").mkdir()
+    for i in range(32):
+        Image.new("L", (8, 8), 8 * i).save(f"pictures/{i}.png")
+    common = [*TINY, "trainer=cpu", "data=image_folder", "data.root=pictures", "data.image_size=8", "data.workers=1"]
+    dcgan_train(*common, "max_steps=7", "hydra.run.dir=whole")
+    dcgan_train(*common, "max_steps=6", "hydra.run.dir=run")  # in the middle of the second epoch
+    outcome = dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=7")
+    assert outcome.err == ""
+    assert differing(weights("whole"), weights("run")) == []
+
+
 @pytest.mark.parametrize("stop", [3, 8])  # in the middle of an epoch, and at its end
 @pytest.mark.parametrize("extra", [["ema.decay=.9", "discriminator.dropout=.3"], ["discriminator_steps=2"]])
 def test_a_resumed_run_ends_where_the_uninterrupted_one_does(dcgan_train, stop, extra):
@@ -185,12 +197,13 @@ def test_a_resumed_run_may_not_change_the_maths_but_may_repeat_it(dcgan_train):
     dcgan_train(*TINY, *RUN, "max_steps=2", "loss=hinge")
     resume = ["ckpt_path=run/checkpoints/last.ckpt", "max_steps=3"]
     before = Path("run/.hydra/config.yaml").read_text()
-    for override in ("loss=minimax", "optimizer.lr=1e-3", "seed=3", "data.batch_size=4", "experiment=demo"):
+    for override in ("loss=minimax", "optimizer.lr=1e-3", "seed=3", "data.batch_size=4", "experiment=demo", "+x=1"):
         outcome = dcgan_train(*resume, override)
         assert outcome.code == 1
         assert "when a run goes on" in outcome.err, outcome.err
         assert outcome.err.count("\n") == 1
-    outcome = dcgan_train(*resume, "loss=hinge", "data.batch_size=8", "log.every_n_steps=1", "trainer=auto")
+    repeated = ["loss=hinge", "data.batch_size=8", "discriminator=strided_conv", "data=mnist"]
+    outcome = dcgan_train(*resume, *repeated, "log.every_n_steps=1", "trainer=auto")
     assert outcome.code == 0, outcome.err
     assert Path("run/.hydra/config.yaml").read_text() == before
     assert (
@@ -214,6 +227,46 @@ def test_a_new_run_does_not_write_over_an_old_one(dcgan_train):
     assert outcome.code == 1
     assert "run already holds checkpoints: go on with ckpt_path=" in outcome.err
     assert differing(before, weights()) == []
+    assert "seed: 0" in Path("run/.hydra/config.yaml").read_text()
+    # nor does a run that goes on from somewhere else
+    dcgan_train(*TINY, *RUN, "max_steps=1", "hydra.run.dir=other")
+    outcome = dcgan_train("ckpt_path=other/checkpoints/last.ckpt", "hydra.run.dir=run", "max_steps=2")
+    assert outcome.code == 1
+    assert differing(before, weights()) == []
+
+
+def test_a_run_that_was_killed_before_its_summary_gets_one(dcgan_train):
+    dcgan_train(*TINY, *RUN, "max_steps=3")
+    summary = json.loads(Path("run/summary.json").read_text())
+    Path("run/summary.json").unlink()
+    assert dcgan_train("ckpt_path=run/checkpoints/last.ckpt").code == 0
+    again = json.loads(Path("run/summary.json").read_text())
+    assert again["metrics"] == summary["metrics"]
+    assert again["step"] == 3
+
+
+def test_curves_of_a_run_that_goes_on_from_its_start_are_not_doubled(dcgan_train, monkeypatch):
+    """As after a kill before the first checkpoint that was due."""
+    from dcgan.checkpointing import Checkpoints
+
+    save = Checkpoints.save
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", lambda self, trainer, gan: gan.step or save(self, trainer, gan))
+        dcgan_train(*TINY, *RUN, "samples.steps=[0]", "max_steps=8", "log.every_n_steps=1")
+    assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["step"] == 0
+    outcome = dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=1")
+    assert outcome.code == 0, outcome.err
+    assert [event.step for event in events().Scalars("train/loss_d")] == [1]
+    assert [event.step for event in events().Images("samples/fixed_noise")] == [0, 1]
+    with Path("run/metrics.csv").open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["0", "1"]
+
+
+def test_a_folder_with_an_equals_sign_can_be_gone_on_from(dcgan_train):
+    dcgan_train(*TINY, *RUN, "max_steps=1", "hydra.run.dir=sweep/seed=0")
+    outcome = dcgan_train("ckpt_path=sweep/seed=0/checkpoints/last.ckpt", "max_steps=2")
+    assert outcome.code == 0, outcome.err
+    assert torch.load("sweep/seed=0/checkpoints/last.ckpt", weights_only=True)["step"] == 2
 
 
 # --- mistakes
@@ -239,6 +292,12 @@ def test_a_new_run_does_not_write_over_an_old_one(dcgan_train):
         (["data.root=nowhere"], "MNIST is not in nowhere/MNIST/raw"),
         (["data=image_folder", "data.root=nowhere"], "there is no folder nowhere"),
         (["hydra.run.dir=/dev/null/run"], "/dev/null"),
+        (["optimizer.betas=0.5"], "betas must be two numbers in [0, 1), got 0.5"),
+        (["samples.steps=5"], "samples.steps must be a list of steps, got 5"),
+        (["samples.n=0"], "samples.n must be an integer >= 1, got 0"),
+        (["+model.foo=1"], "unexpected keyword argument 'foo' (config key model)"),
+        (["trainer.precision=bf16-true"], "trainer.precision must be one of 32-true, bf16-mixed"),
+        (["data.batch_size=1"], "data.batch_size must be at least 2 with batch norm"),
         (["ckpt_path=nowhere/checkpoints/last.ckpt"], "there is no checkpoint nowhere/checkpoints/last.ckpt"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -255,6 +314,7 @@ def test_a_mistake_ends_in_a_sentence_and_not_in_a_traceback(dcgan_train, monkey
     assert sentence in outcome.err, outcome.err
     assert "Traceback" not in outcome.err
     assert "step 8/8" not in outcome.out
+    assert not Path("nowhere").exists() or "MNIST" in sentence
 
 
 def test_a_damaged_checkpoint_is_named(dcgan_train):
@@ -305,17 +365,40 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     assert not Path("run/summary.json").exists()
     kept = torch.load("run/checkpoints/last.ckpt", weights_only=True)
     assert kept["step"] < 200
+    assert f"run/checkpoints/last.ckpt holds the last good state, of step {kept['step']}" in outcome.err
     assert all(value.isfinite().all() for value in kept["state_dict"].values() if value.is_floating_point())
 
 
+def test_the_last_good_state_is_saved_where_no_checkpoint_was_due(dcgan_train, monkeypatch):
+    monkeypatch.setattr("dcgan.checkpointing.REMEMBER_EVERY_N_STEPS", 3)
+    from dcgan.losses import NonSaturating
+
+    generator, calls = NonSaturating.generator, []
+
+    def breaks_at_step_8(self, fake_logits):
+        calls.append(1)
+        return generator(self, fake_logits) * (torch.nan if len(calls) == 8 else 1)
+
+    monkeypatch.setattr(NonSaturating, "generator", breaks_at_step_8)
+    outcome = dcgan_train(*TINY, *RUN, "max_epochs=3", "log.every_n_steps=5")
+    assert outcome.code == 1
+    assert "at step 8 loss_d was" in outcome.err
+    assert "last good state, of step 6" in outcome.err
+    assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["step"] == 6
+    monkeypatch.setattr(NonSaturating, "generator", generator)
+    assert dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_epochs=1").code == 0
+    dcgan_train(*TINY, *RUN, "max_epochs=1", "hydra.run.dir=whole")
+    assert differing(weights("whole"), weights("run")) == []
+
+
 def test_the_step_of_the_first_bad_loss_is_named():
-    from dcgan.callbacks import Monitor
+    from dcgan.callbacks import refuse_nonfinite
     from dcgan.checks import UserError
 
     good, bad = torch.tensor([1.0, 1, 1, 1]), torch.tensor([1.0, 1, torch.nan, torch.inf])
-    Monitor.refuse_nonfinite(100, good, good)
+    refuse_nonfinite(100, good, good)
     with pytest.raises(UserError, match="at step 103 loss_d was nan and loss_g 1"):
-        Monitor.refuse_nonfinite(100, bad, good)
+        refuse_nonfinite(100, bad, good)
 
 
 def test_a_full_disk_is_said_in_a_sentence_and_the_old_checkpoint_is_kept(dcgan_train, monkeypatch):
