@@ -55,6 +55,12 @@ def name_sweep(arguments: list[str]) -> list[str]:
     return add_overrides(arguments, added)
 
 
+def several_processes(cfg: DictConfig) -> bool:
+    """Whether the trainer asks for more than one process; -1 devices are all there are."""
+    devices = cfg.trainer.devices
+    return cfg.trainer.strategy != "auto" or (devices != 1 and not (OmegaConf.is_list(devices) and len(devices) == 1))
+
+
 class SweepReport(Callback):
     """Ends a sweep with what failed: jobs leave their reason in failure.txt, so those of other processes count too."""
 

@@ -1,136 +1,24 @@
 """Train a DCGAN: `python -m dcgan.train`, `--help` for what can be swapped.
 
 Only what reads the command line is imported up here: torch and lightning take seconds, which `--help`, a mistyped
-option and a finished job of a sweep should not cost.
+option and a finished job of a sweep should not cost. The training itself is `dcgan.training`.
 """
 
 import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from dcgan import cli
-from dcgan.checks import UserError, check_int
-from dcgan.sweeps import FAILURE, add_overrides, name_sweep
-
-if TYPE_CHECKING:
-    from dcgan.gan import GAN
-
-PRECISIONS = ("32-true", "bf16-mixed")
-
-
-def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | None = None) -> dict[str, Any]:
-    """Run one training into `run_dir` and return its summary (empty on the other ranks of several).
-
-    cfg: as the user means it, a resumed run's included (`resume`); choices: the chosen option of each config group;
-    gpu: the only one to use, None: as the trainer says. UserError and ValueError for what cannot work.
-    """
-    import logging
-    import warnings
-
-    import lightning as L
-    import torch
-    from rich.console import Console
-
-    from dcgan import callbacks, checkpointing, interruption, loggers, progress, report
-
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # what it announces stands in our own summary
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")  # lightning 2.6 on torch 2.15
-    warnings.filterwarnings("ignore", message="Found .* in eval mode")  # the average of the weights: it is meant so
-    check_lengths(cfg)
-    if cfg.trainer.precision not in PRECISIONS:
-        raise ValueError(f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {cfg.trainer.precision!r}")
-    config: Any = {**cast(dict, OmegaConf.to_container(cfg, resolve=True)), "ckpt_path": None}
-    step = checkpointing.read_checkpoint(cfg.ckpt_path)["step"] if cfg.ckpt_path else None
-
-    L.seed_everything(cfg.seed, verbose=False)  # the weights' initialisation
-    gan = build_gan(cfg)
-    data = instantiate(cfg.data)
-    if data.batch_size == 1 and gan.has_batch_norm:
-        raise UserError("data.batch_size must be at least 2 with batch norm, which needs a batch to normalise by")
-
-    console = Console(soft_wrap=True)
-    interrupted = interruption.Interruption()
-    rows = loggers.CSVMetrics(run_dir / "metrics.csv", step)
-    monitor = callbacks.Monitor(cfg.log.every_n_steps, rows.latest("train/"))
-    samples = callbacks.Samples(run_dir, cfg.samples.steps)
-    tensorboard = loggers.tensorboard(run_dir, step)
-    final = report.Report(run_dir, tensorboard, monitor, config, choices)
-    last = run_dir / "checkpoints" / "last.ckpt"
-    trainer: L.Trainer = instantiate(cfg.trainer, _partial_=True, _convert_="all")(
-        **({"devices": [gpu]} if gpu is not None else {}),
-        **({"strategy": "ddp_find_unused_parameters_true"} if several_processes(cfg) else {}),
-        max_steps=cfg.max_steps * gan.optimizer_steps_per_step if cfg.max_steps is not None else -1,
-        max_epochs=-1 if cfg.max_steps is not None else cfg.max_epochs,
-        callbacks=[
-            monitor,
-            callbacks.Activity(cfg.log.activity_every_n_steps),
-            samples,
-            progress.ProgressBar(console, monitor),
-            checkpointing.Checkpoints(last, config, choices, monitor, interrupted, **cfg.checkpoints),
-            final,
-        ],
-        logger=[tensorboard, rows],
-        plugins=[checkpointing.AtomicCheckpointIO()],
-        default_root_dir=run_dir,
-        log_every_n_steps=0,  # the callbacks log by themselves
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-    if trainer.strategy.root_device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-    if trainer.is_global_zero:
-        progress.print_summary(console, gan, choices, trainer, run_dir)
-    with interrupted.listening():
-        trainer.fit(gan, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
-    if trainer.is_global_zero:
-        final.finish(trainer, gan)
-        progress.print_outcome(console, run_dir, samples.latest, gan.step)
-    return final.summary
-
-
-def check_lengths(cfg: DictConfig) -> None:
-    if cfg.max_steps is not None:
-        check_int("max_steps", cfg.max_steps, 1)
-    else:
-        check_int("max_epochs", cfg.max_epochs, 1)
-    check_int("seed", cfg.seed, 0)
-
-
-def several_processes(cfg: DictConfig) -> bool:
-    """Whether the trainer asks for more than one process; -1 devices are all there are."""
-    devices = cfg.trainer.devices
-    return cfg.trainer.strategy != "auto" or (devices != 1 and not (OmegaConf.is_list(devices) and len(devices) == 1))
-
-
-def build_gan(cfg: DictConfig) -> "GAN":
-    """The networks and their training as the config says; the weights come from torch's global generator."""
-    from dcgan.gan import GAN
-
-    return GAN(
-        generator=instantiate(cfg.model),
-        discriminator=instantiate(cfg.discriminator),
-        loss=instantiate(cfg.loss),
-        discriminator_optimizer=instantiate(cfg.optimizer.discriminator),
-        generator_optimizer=instantiate(cfg.optimizer.generator),
-        pixels=instantiate(cfg.output.pixels),
-        penalty=instantiate(cfg.penalty),
-        discriminator_steps=cfg.discriminator_steps,
-        ema_decay=cfg.ema.decay,
-        seed=cfg.seed,
-        fixed_n=cfg.samples.n,
-    )
+from dcgan.checks import UserError
+from dcgan.sweeps import FAILURE, add_overrides, name_sweep, several_processes
 
 
 def refuse_occupied(run_dir: Path, ckpt_path: str | None) -> None:
@@ -182,6 +70,8 @@ def run_job(cfg: DictConfig, job: Any) -> None:
         OmegaConf.save(cfg, record / "config.yaml")
         OmegaConf.save(OmegaConf.create({"hydra": job}), record / "hydra.yaml")
         OmegaConf.save(job.overrides.task, record / "overrides.yaml")
+    from dcgan.training import train
+
     train(cfg, run_dir, choices, gpu)
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from dcgan import train
+from dcgan import training
 from dcgan.gan import GAN
 from tests.conftest import compose_config
 
@@ -23,4 +23,4 @@ class TwoSteps:
 def build_gan(*overrides: str) -> GAN:
     config = compose_config(*overrides)
     torch.manual_seed(0)
-    return train.build_gan(config)
+    return training.build_gan(config)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.conftest import TINY
-from tests.test_train import differing, weights
+from tests.runs import differing, weights
 
 ROOT = Path(__file__).parent.parent
 

@@ -20,10 +20,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from dcgan import cli, report, train
+from dcgan import cli, report
 from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
 from dcgan.callbacks import Activity, Monitor, Samples
 from dcgan.gan import GAN
+from dcgan.training import build_gan
 
 HERE = Path(__file__).parent
 ROUNDS, STEPS = 9, 10
@@ -36,7 +37,7 @@ def configured(*overrides: str):
 
 def build(config) -> GAN:
     torch.manual_seed(0)
-    return train.build_gan(config)
+    return build_gan(config)
 
 
 def bare_step(gan: GAN, fused: bool = True):

@@ -1,0 +1,135 @@
+"""From a config to a finished run."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.loggers.logger import Logger
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from dcgan.callbacks import Activity, Monitor, Samples
+from dcgan.checkpointing import AtomicCheckpointIO, Checkpoints, read_checkpoint
+from dcgan.checks import UserError, check_int
+from dcgan.data import ImageData
+from dcgan.gan import GAN
+from dcgan.interruption import Interruption
+from dcgan.loggers import CSVMetrics, tensorboard
+from dcgan.progress import ProgressBar, print_outcome, print_summary
+from dcgan.report import Report
+from dcgan.sweeps import several_processes
+
+PRECISIONS = ("32-true", "bf16-mixed")
+
+
+def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | None = None) -> dict[str, Any]:
+    """Run one training into `run_dir` and return its summary (empty on the other ranks of several).
+
+    cfg: as the user means it, a resumed run's included (`dcgan.train.resume`); choices: the chosen option of each
+    config group; gpu: the only one to use, None: as the trainer says. UserError and ValueError for what cannot work.
+    """
+    quieten()
+    check_plain_keys(cfg)
+    config: Any = {**cast(dict, OmegaConf.to_container(cfg, resolve=True)), "ckpt_path": None}
+    step = read_checkpoint(cfg.ckpt_path)["step"] if cfg.ckpt_path else None
+
+    L.seed_everything(cfg.seed, verbose=False)  # the weights' initialisation
+    gan = build_gan(cfg)
+    data = instantiate(cfg.data)
+    check_batch(gan, data)
+
+    console = Console(soft_wrap=True)
+    interruption = Interruption()
+    events, rows = tensorboard(run_dir, step), CSVMetrics(run_dir / "metrics.csv", step)
+    monitor = Monitor(cfg.log.every_n_steps, rows.latest("train/"))
+    samples = Samples(run_dir, cfg.samples.steps)
+    last = run_dir / "checkpoints" / "last.ckpt"
+    report = Report(run_dir, events, monitor, config, choices)
+    callbacks = [
+        monitor,
+        Activity(cfg.log.activity_every_n_steps),
+        samples,
+        ProgressBar(console, monitor),
+        Checkpoints(last, config, choices, monitor, interruption, **cfg.checkpoints),
+        report,
+    ]
+    trainer = build_trainer(cfg, gan, run_dir, callbacks, [events, rows], gpu)
+    if trainer.is_global_zero:
+        print_summary(console, gan, choices, trainer, run_dir)
+    with interruption.listening():
+        trainer.fit(gan, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
+    if trainer.is_global_zero:
+        report.finish(trainer, gan)
+        print_outcome(console, run_dir, samples.latest, gan.step)
+    return report.summary
+
+
+def quieten() -> None:
+    """Leave out of the terminal what is not this project's to mend or stands in its own summary."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")  # lightning 2.6 on torch 2.15
+    warnings.filterwarnings("ignore", message="Found .* in eval mode")  # the average of the weights: it is meant so
+
+
+def check_plain_keys(cfg: DictConfig) -> None:
+    """Raise ValueError for the keys that no constructor of ours checks."""
+    if cfg.max_steps is not None:
+        check_int("max_steps", cfg.max_steps, 1)
+    else:
+        check_int("max_epochs", cfg.max_epochs, 1)
+    check_int("seed", cfg.seed, 0)
+    if cfg.trainer.precision not in PRECISIONS:
+        raise ValueError(f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {cfg.trainer.precision!r}")
+
+
+def check_batch(gan: GAN, data: ImageData) -> None:
+    if data.batch_size == 1 and gan.has_batch_norm:
+        raise UserError("data.batch_size must be at least 2 with batch norm, which needs a batch to normalise by")
+
+
+def build_gan(cfg: DictConfig) -> GAN:
+    """The networks and their training as the config says; the weights come from torch's global generator."""
+    return GAN(
+        generator=instantiate(cfg.model),
+        discriminator=instantiate(cfg.discriminator),
+        loss=instantiate(cfg.loss),
+        discriminator_optimizer=instantiate(cfg.optimizer.discriminator),
+        generator_optimizer=instantiate(cfg.optimizer.generator),
+        pixels=instantiate(cfg.output.pixels),
+        penalty=instantiate(cfg.penalty),
+        discriminator_steps=cfg.discriminator_steps,
+        ema_decay=cfg.ema.decay,
+        seed=cfg.seed,
+        fixed_n=cfg.samples.n,
+    )
+
+
+def build_trainer(
+    cfg: DictConfig, gan: GAN, run_dir: Path, callbacks: list[L.Callback], loggers: list[Logger], gpu: int | None
+) -> L.Trainer:
+    """Lightning's Trainer, told in optimizer steps what the config says in steps."""
+    several = {"strategy": "ddp_find_unused_parameters_true"} if several_processes(cfg) else {}
+    one = {"devices": [gpu]} if gpu is not None else {}
+    trainer: L.Trainer = instantiate(cfg.trainer, _partial_=True, _convert_="all")(
+        **several,
+        **one,
+        max_steps=cfg.max_steps * gan.optimizer_steps_per_step if cfg.max_steps is not None else -1,
+        max_epochs=-1 if cfg.max_steps is not None else cfg.max_epochs,
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=run_dir,
+        log_every_n_steps=0,  # the callbacks log by themselves
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    if trainer.strategy.root_device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    return trainer
