@@ -20,6 +20,10 @@ from dcgan.checks import UserError, check_int, first_line
 from dcgan.pixels import PixelRange
 
 
+class MissingDataError(UserError):
+    """A data set is neither here nor can it be downloaded."""
+
+
 def fit_images(images: UInt8[Tensor, "n h w"], image_size: int, channels: int) -> UInt8[Tensor, "n c s s"]:
     """Grey images, resized (bilinear, antialiased) where they have another size, the same in every channel."""
     fitted = images[:, None]
@@ -115,7 +119,7 @@ class TorchvisionData(InMemoryData):
     """MNIST and the sets that come in its format, downloaded and verified by torchvision.
 
     dataset: a subclass of torchvision.datasets.MNIST; root: the folder that holds its folder.
-    Other arguments as `ImageData`'s. UserError where the files are damaged, or missing and cannot be downloaded.
+    Other arguments as `ImageData`'s. UserError where the files are damaged, MissingDataError where they cannot be had.
     """
 
     def __init__(
@@ -150,7 +154,7 @@ class TorchvisionData(InMemoryData):
         except (RuntimeError, OSError, gzip.BadGzipFile, EOFError) as error:
             reason = first_line(error).rstrip(":")
             names = ", ".join(archive.name for archive in archives)
-            raise UserError(
+            raise MissingDataError(
                 f"{self.dataset.__name__} is not in {raw} and could not be put there ({reason}): copy "
                 f"{names} there, set data.root or DCGAN_DATA_DIR to a folder that has them, or use data=digits, "
                 "which needs no download"

@@ -7,6 +7,7 @@ from hydra.utils import instantiate
 
 from dcgan import cli, train
 from dcgan.checks import UserError
+from dcgan.data import MissingDataError
 
 
 def main() -> None:
@@ -15,9 +16,13 @@ def main() -> None:
     data = "mnist"
     try:
         instantiate(config.data).prepare_data()
-    except UserError as error:
-        print(f"{error}\nso this demo uses data=digits, the digits that scikit-learn brings along")
+    except MissingDataError:
+        print(
+            f"MNIST is not in {config.data.root} and cannot be downloaded: data=digits, which scikit-learn brings along"
+        )
         data = "digits"
+    except UserError as error:
+        cli.fail(error)
     sys.argv[1:] = ["experiment=demo", "trainer=cpu", f"data={data}", *sys.argv[1:]]
     train.main()
 

@@ -13,7 +13,7 @@ from dcgan.ema import EMA
 from dcgan.losses import Loss
 from dcgan.networks import BATCH_NORM, LatentModel, frozen, start_statistics
 from dcgan.optimizers import Adam
-from dcgan.penalties import Penalty
+from dcgan.penalties import GradientPenalty
 from dcgan.pixels import PixelRange
 from dcgan.seeding import Stream, derive_generator, seed_device
 
@@ -40,7 +40,7 @@ class GAN(L.LightningModule):
         discriminator_optimizer: Adam,
         generator_optimizer: Adam,
         pixels: PixelRange,
-        penalty: Penalty | None = None,
+        penalty: GradientPenalty | None = None,
         discriminator_steps: int = 1,
         ema_decay: float = 0.0,
         seed: int = 0,

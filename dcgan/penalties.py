@@ -20,36 +20,31 @@ def gradient_norm_squared(discriminator: nn.Module, x: Images) -> Float[Tensor, 
     return gradient.float().square().sum(dim=(1, 2, 3))
 
 
-class WassersteinGP:
-    """weight * E[(|grad D(x^)| - 1)^2], x^ between real and fake (Gulrajani et al. 2017, Algorithm 1).
-
-    Raises ValueError unless weight > 0.
-    """
+class GradientPenalty:
+    """A penalty of D's gradient, times a weight. Raises ValueError unless weight > 0."""
 
     def __init__(self, weight: float = 10.0) -> None:
         check_number("weight", weight, 0, math.inf, brackets="()")
         self.weight = weight
 
     def penalty(self, discriminator: nn.Module, real: Images, fake: Images) -> Scalar:
+        """What is added to loss_d."""
+        raise NotImplementedError
+
+
+class WassersteinGP(GradientPenalty):
+    """weight * E[(|grad D(x^)| - 1)^2], x^ between real and fake (Gulrajani et al. 2017, Algorithm 1)."""
+
+    def penalty(self, discriminator: nn.Module, real: Images, fake: Images) -> Scalar:
         epsilon = torch.rand(len(real), 1, 1, 1, device=real.device)
-        between = torch.lerp(fake, real, epsilon)
+        between = torch.lerp(fake.float(), real, epsilon)  # fake may come in bf16
         # the small constant keeps the root's gradient finite where D is flat
         norm = (gradient_norm_squared(discriminator, between) + 1e-12).sqrt()
         return self.weight * (norm - 1).square().mean()
 
 
-class R1:
-    """weight / 2 * E[|grad D(x)|^2] on real images (Mescheder et al. 2018, equation 9).
-
-    Raises ValueError unless weight > 0.
-    """
-
-    def __init__(self, weight: float = 10.0) -> None:
-        check_number("weight", weight, 0, math.inf, brackets="()")
-        self.weight = weight
+class R1(GradientPenalty):
+    """weight / 2 * E[|grad D(x)|^2] on real images (Mescheder et al. 2018, equation 9)."""
 
     def penalty(self, discriminator: nn.Module, real: Images, fake: Images) -> Scalar:
         return self.weight / 2 * gradient_norm_squared(discriminator, real).mean()
-
-
-Penalty = WassersteinGP | R1

@@ -185,7 +185,7 @@ def test_the_demo_takes_the_embedded_digits_where_mnist_cannot_be_had(tmp_path):
     done = run(
         sys.executable, "-m", "dcgan.demo", *settings, cwd=tmp_path, DCGAN_DATA_DIR=str(tmp_path / "no"), **blocked
     )
-    assert "so this demo uses data=digits" in done.stdout
+    assert "cannot be downloaded: data=digits" in done.stdout
     assert "on digits" in done.stdout
     assert "tensorboard --logdir run" in done.stdout
     assert (tmp_path / "run" / "samples" / "step_000002.png").exists()

@@ -116,6 +116,13 @@ def test_a_step_is_one_batch_everywhere(dcgan_train):
     assert torch.load("five/checkpoints/last.ckpt", weights_only=True)["step"] == 5
 
 
+@pytest.mark.parametrize("loss", ["non_saturating", "wasserstein_gp"])
+def test_bf16_trains_as_on_a_gpu(dcgan_train, loss):
+    outcome = dcgan_train(*TINY, *RUN, "max_steps=2", "trainer.precision=bf16-mixed", f"loss={loss}", "ema.decay=.9")
+    assert outcome.code == 0, outcome.err
+    assert {value.dtype for value in weights().values()} <= {torch.float32, torch.int64}
+
+
 def test_samples_are_drawn_at_each_doubling_after_the_last_given_step():
     from dcgan.callbacks import Samples
 
