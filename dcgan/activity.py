@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dcgan.networks import hidden_activations
+from dcgan.networks import evaluating, hidden_activations
 
 DEAD_DERIVATIVE = 1e-3
 SATURATED_SHARE_OF_MAXIMUM = 0.01
@@ -55,14 +55,11 @@ def watched(network: nn.Module, found: dict[str, Tensor]) -> Iterator[None]:
 @torch.no_grad()
 def measure(generator: nn.Module, discriminator: nn.Module, z: Float[Tensor, "n latent_dim"]) -> dict[str, Tensor]:
     """(dead, saturated) of every hidden activation on the images of z, in eval mode: no statistics move."""
-    training = generator.training, discriminator.training
     found: dict[str, dict[str, Tensor]] = {"generator": {}, "discriminator": {}}
-    generator.eval()
-    discriminator.eval()
-    try:
-        with watched(generator, found["generator"]), watched(discriminator, found["discriminator"]):
-            discriminator(generator(z))
-    finally:
-        generator.train(training[0])
-        discriminator.train(training[1])
+    with (
+        evaluating(generator, discriminator),
+        watched(generator, found["generator"]),
+        watched(discriminator, found["discriminator"]),
+    ):
+        discriminator(generator(z))
     return {f"{network}/{name}": value for network, layers in found.items() for name, value in layers.items()}

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from dcgan.checks import check_int, check_number
 from dcgan.ema import EMA
 from dcgan.losses import Loss
-from dcgan.networks import BATCH_NORM, LatentModel, frozen, start_statistics
+from dcgan.networks import BATCH_NORM, LatentModel, evaluating, frozen, start_statistics
 from dcgan.optimizers import Adam
 from dcgan.penalties import GradientPenalty
 from dcgan.pixels import PixelRange
@@ -131,12 +131,8 @@ class GAN(L.LightningModule):
     @torch.no_grad()
     def sample(self, z: Float[Tensor, "n latent_dim"]) -> UInt8[Tensor, "n c h w"]:
         """Images of z, drawn in eval mode: none depends on the others, and no running statistics move."""
-        training = self.sampler.training
-        self.sampler.eval()
-        try:
+        with evaluating(self.sampler):
             return self.pixels.decode(self.sampler(z))
-        finally:
-            self.sampler.train(training)
 
     def fresh_z(self, n: int) -> Float[Tensor, "n latent_dim"]:
         """n latent vectors that belong to this step's pictures and touch no other random numbers."""

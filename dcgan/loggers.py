@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from dcgan.files import atomic_path
+from dcgan.networks import evaluating
 
 
 class CSVMetrics(Logger):
@@ -97,14 +98,10 @@ def tensorboard(run_dir: Path, resumed_step: int | None) -> TensorBoardLogger:
 @rank_zero_only
 def log_graph(logger: TensorBoardLogger, generator: nn.Module, discriminator: nn.Module, z: torch.Tensor) -> None:
     """The graph of D(G(z)), traced in eval mode so that no running statistics move."""
-    training = generator.training
     both = nn.Sequential()
     both.add_module("G", generator)
     both.add_module("D", discriminator)
-    both.eval()
-    try:
-        with warnings.catch_warnings():  # TensorBoard still traces with what torch 2.15 calls deprecated
-            warnings.simplefilter("ignore")
-            logger.experiment.add_graph(both, z, use_strict_trace=False)
-    finally:
-        both.train(training)
+    with evaluating(generator, discriminator), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorBoard still traces with what torch 2.15 calls deprecated
+        both.eval()  # add_graph would put the whole back into the mode that it finds
+        logger.experiment.add_graph(both, z, use_strict_trace=False)

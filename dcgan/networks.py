@@ -256,6 +256,19 @@ def frozen(network: nn.Module) -> Iterator[None]:
             module.train()
 
 
+@contextmanager
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """The networks in eval mode: no running statistics move, no dropout drops. Each gets its own mode back."""
+    modes = [network.training for network in networks]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for network, mode in zip(networks, modes, strict=True):
+            network.train(mode)
+
+
 @torch.no_grad()
 def start_statistics(network: nn.Module, x: Tensor) -> None:
     """Set the running statistics of batch norm to those of the batch x, so that a new network draws in eval mode

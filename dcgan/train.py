@@ -21,11 +21,15 @@ from dcgan.checks import UserError
 from dcgan.sweeps import FAILURE, add_overrides, name_sweep, several_processes
 
 
-def refuse_occupied(run_dir: Path, ckpt_path: str | None) -> None:
+def goes_on_in(run_dir: Path, ckpt_path: str | None) -> bool:
+    """Whether the run is resumed in its own folder."""
+    return ckpt_path is not None and Path(ckpt_path).resolve().parent == (run_dir / "checkpoints").resolve()
+
+
+def refuse_occupied(run_dir: Path) -> None:
     """A run must not write over another one's checkpoints."""
     checkpoints = run_dir / "checkpoints"
-    own = ckpt_path is not None and Path(ckpt_path).resolve().parent == checkpoints.resolve()
-    if not own and any(checkpoints.glob("*.ckpt")):
+    if any(checkpoints.glob("*.ckpt")):
         raise UserError(
             f"{run_dir} already holds checkpoints: go on with ckpt_path={checkpoints / 'last.ckpt'} (in a sweep: "
             "skip_finished=true), or choose another hydra.run.dir"
@@ -60,13 +64,15 @@ def run_job(cfg: DictConfig, job: Any) -> None:
         if cfg.skip_finished and last.exists():
             cfg.ckpt_path = str(last)
         gpu = gpu_of_job(cfg, job.job.num)
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # other ranks come when the first one has begun to write
-        refuse_occupied(run_dir, cfg.ckpt_path)
+    # other ranks come when the first one has begun to write
+    new_here = os.environ.get("LOCAL_RANK", "0") == "0" and not goes_on_in(run_dir, cfg.ckpt_path)
+    if new_here:
+        refuse_occupied(run_dir)
     if cfg.ckpt_path is not None:
         cfg, choices = resume(cfg, list(job.overrides.task), choices)
-    record = run_dir / ".hydra"
-    if not record.exists():  # a run that goes on in its own folder keeps the record of how it began
-        record.mkdir(parents=True)
+    if new_here:  # a run that goes on in its own folder keeps the record of how it began
+        record = run_dir / ".hydra"
+        record.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(cfg, record / "config.yaml")
         OmegaConf.save(OmegaConf.create({"hydra": job}), record / "hydra.yaml")
         OmegaConf.save(job.overrides.task, record / "overrides.yaml")

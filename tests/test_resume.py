@@ -82,6 +82,13 @@ def test_a_new_run_does_not_write_over_an_old_one(dcgan_train):
     assert differing(before, weights()) == []
 
 
+def test_a_run_after_a_failed_attempt_in_its_folder_records_itself(dcgan_train):
+    assert dcgan_train(*TINY, *RUN, "max_steps=1", "optimizer.lr=-1").code == 1
+    assert dcgan_train(*TINY, *RUN, "max_steps=1", "optimizer.lr=1e-3").code == 0
+    assert "optimizer.lr=1e-3" in Path("run/.hydra/overrides.yaml").read_text()
+    assert "lr: -1" not in Path("run/.hydra/config.yaml").read_text()
+
+
 def test_a_run_that_was_killed_before_its_summary_gets_one(dcgan_train):
     dcgan_train(*TINY, *RUN, "max_steps=3")
     summary = json.loads(Path("run/summary.json").read_text())
