@@ -23,6 +23,20 @@ def log(trainer: L.Trainer, metrics: dict[str, float], step: int) -> None:
         logger.log_metrics(metrics, step)
 
 
+def total_steps(trainer: L.Trainer, gan: GAN) -> int:
+    """Steps of the whole run, from its first one."""
+    if trainer.max_steps > 0:
+        return trainer.max_steps // gan.optimizer_steps_per_step
+    return (trainer.max_epochs or 0) * int(trainer.num_training_batches)
+
+
+def at_the_end(trainer: L.Trainer) -> bool:
+    """Whether the batch that has just ended is the run's last one."""
+    return 0 < trainer.max_steps <= trainer.global_step or (
+        trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+    )
+
+
 class Monitor(L.Callback):
     """Losses, D's outputs and speed (means over the steps since the last row) and the last step's gradient norms,
     read from the device once every `every_n_steps`. A loss that is not finite stops the run.
@@ -41,6 +55,11 @@ class Monitor(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         self.seconds = state_dict["seconds"]
+
+    def pause(self, seconds: float) -> None:
+        """Leave out what was no training."""
+        if self.since is not None:
+            self.since += seconds
 
     def on_train_batch_start(self, trainer: L.Trainer, gan: GAN, batch: Tensor, batch_idx: int) -> None:
         if self.since is None:

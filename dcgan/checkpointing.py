@@ -11,13 +11,16 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from dcgan.callbacks import Monitor
+from dcgan.callbacks import Monitor, at_the_end
 from dcgan.checks import NonFiniteError, UserError, check_int, check_number, first_line
 from dcgan.files import atomic_path
 from dcgan.gan import GAN
+from dcgan.health import Health, Unhealthy
 from dcgan.interruption import Interrupted, Interruption
+from dcgan.trained import FORMAT
+from dcgan.validation import Validation
 
-FORMAT = 1
+BEST = "best.ckpt"
 LOOK_EVERY_N_STEPS = 50  # at the clock
 REMEMBER_EVERY_N_STEPS = 100  # a copy of the state in memory, for the case that the next steps go wrong
 # what a resumed run may change: how long, where, and what is written; never the maths
@@ -29,6 +32,9 @@ FREE_KEYS = (
     "data.workers",
     "log",
     "samples.steps",
+    "evaluator",
+    "metrics",
+    "health",
     "checkpoints",
     "ckpt_path",
     "sweep",
@@ -52,9 +58,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 class Checkpoints(L.Callback):
     """checkpoints/last.ckpt at the start (so that an unwritable folder shows before the work, not after), every so
-    many steps or minutes, at the end, and when the run is interrupted. Only finite weights are saved; where a run goes
-    wrong, the last good state is. Lightning's ModelCheckpoint counts optimizer steps and ignores minutes in manual
-    optimization (#17958, #21699).
+    many steps or minutes, at the end, and when the run is interrupted or found unhealthy; checkpoints/best.ckpt where
+    the validation finds its best figure. Only finite weights are saved; where a run goes wrong, the last good state
+    is. Lightning's ModelCheckpoint counts optimizer steps and ignores minutes in manual optimization (#17958, #21699).
 
     config, choices: plain containers, saved along. every_n_steps: None or >= 1; every_n_minutes: None or > 0.
     """
@@ -65,6 +71,8 @@ class Checkpoints(L.Callback):
         config: dict[str, Any],
         choices: dict[str, str],
         monitor: Monitor,
+        validation: Validation,
+        health: Health,
         interruption: Interruption,
         every_n_steps: int | None,
         every_n_minutes: float | None,
@@ -74,31 +82,37 @@ class Checkpoints(L.Callback):
         if every_n_minutes is not None:
             check_number("checkpoints.every_n_minutes", every_n_minutes, 0, float("inf"), brackets="()")
         self.path, self.config, self.choices = path, config, choices
-        self.monitor, self.interruption = monitor, interruption
+        self.monitor, self.validation, self.health, self.interruption = monitor, validation, health, interruption
         self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
         self.saved_step = -1
         self.good: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
         self.saved_at = time.monotonic()
+        if not self.path.with_name(BEST).exists():  # a run that goes on elsewhere left its best one behind
+            self.validation.best = float("inf")
         if gan.step == 0:
             self.save(trainer, gan)
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        if self.validation.best_step == gan.step:
+            self.require_finite(trainer, gan)
+            trainer.save_checkpoint(self.path.with_name(BEST))
         # the last step is saved from here: after it, Lightning counts a stopped epoch as a whole one
-        at_the_end = 0 < trainer.max_steps <= trainer.global_step or (
-            trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
-        )
+        last = at_the_end(trainer)
         steps_due = self.every_n_steps is not None and gan.step % self.every_n_steps == 0
         minutes_due = gan.step % LOOK_EVERY_N_STEPS == 0 and self.minutes_due(trainer)
         number = self.interruption.number
-        if at_the_end or steps_due or minutes_due or number is not None:
+        verdict = self.health.verdict
+        if last or steps_due or minutes_due or number is not None or verdict is not None:
             self.save(trainer, gan)
         elif gan.step % REMEMBER_EVERY_N_STEPS == 0:
             self.require_finite(trainer, gan)
             self.good = copy.deepcopy(trainer._checkpoint_connector.dump_checkpoint())  # no public name for it
-        if number is not None and not at_the_end:
+        if number is not None and not last:
             raise Interrupted(f"interrupted at step {gan.step}: go on with ckpt_path={self.path}", number)
+        if verdict is not None and not last:
+            raise Unhealthy(f"stopped at step {gan.step}, because {verdict}; {self.path} holds its state")
 
     def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
         if self.saved_step != gan.step:  # stopped by something that this class does not know
@@ -135,23 +149,6 @@ class Checkpoints(L.Callback):
         checkpoint["format"] = FORMAT
         checkpoint["config"] = self.config
         checkpoint["choices"] = self.choices
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The checkpoint's dict; its tensors stay on disk until they are used. Nothing in the file can run code.
-
-    UserError where the file is missing, unreadable, or not a checkpoint of this format.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}: give the path of a run's checkpoints/last.ckpt")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises a dozen kinds for a damaged or malicious file
-        raise UserError(f"{path} cannot be read as a checkpoint ({type(error).__name__}): use another copy") from error
-    if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
-        raise UserError(f"{path} is not a checkpoint of this version of dcgan (format {FORMAT})")
-    return checkpoint
 
 
 def resumed_config(

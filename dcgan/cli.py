@@ -1,16 +1,22 @@
 """What the commands share: where the configs are, and how a mistake of the user's ends."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.errors import CompactHydraException, InstantiationException
 
 from dcgan.checks import UserError
 
+if TYPE_CHECKING:
+    import torch
+
 PACKAGE = Path(__file__).parent
 # in a wheel the configs lie inside the package, in a checkout beside it
+PATHS = ("ckpt_path", "checkpoint", "samples", "out", "folder", "hydra.run.dir")
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
 
 
@@ -49,3 +55,24 @@ def run(command: Callable[[], object]) -> None:
         command()
     except Exception as error:
         fail(error)
+
+
+def quoted(argument: str) -> str:
+    """The override with its path in quotes where that needs them: the folders of a sweep have "=" in their names."""
+    key, _, value = argument.partition("=")
+    if key in PATHS and re.search(r"[=,\s]", value) and value[0] not in "'\"":
+        return f"{key}='{value}'"
+    return argument
+
+
+def device(name: str) -> "torch.device":
+    """auto: a GPU where there is one. ValueError for a name that torch does not know or this machine does not have."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu or cuda, got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda, but there is no GPU here: device=cpu runs on every machine")
+    return torch.device(name)

@@ -12,7 +12,7 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from filelock import FileLock
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from dcgan.batches import BatchIndices, ResumableLoader
@@ -90,18 +90,27 @@ class ImageData(L.LightningDataModule):
         """The first m <= n training images."""
         raise NotImplementedError
 
+    @property
+    def dataset_name(self) -> str:
+        """Of the data set, the same on every machine: what its judge is known by."""
+        return type(self).__name__
+
 
 class InMemoryData(ImageData):
     """Held in memory as uint8; on a GPU, in the GPU's memory."""
 
     train_images: UInt8[Tensor, "n c h w"]
 
-    def load(self, train: bool) -> UInt8[Tensor, "n h w"]:
-        """All training or all test images as they are stored."""
+    def load(self, train: bool) -> tuple[UInt8[Tensor, "n h w"], Int64[Tensor, " n"]]:
+        """All training or all test images as they are stored, and their classes, counted from 0."""
         raise NotImplementedError
 
+    def fit(self, images: UInt8[Tensor, "n h w"]) -> UInt8[Tensor, "n c s s"]:
+        """Stored images as the networks see them: in image_size and with that many channels."""
+        return fit_images(images, self.image_size, self.channels)
+
     def setup(self, stage: str) -> None:
-        self.train_images = fit_images(self.load(train=True)[: self.limit], self.image_size, self.channels)
+        self.train_images = self.fit(self.load(train=True)[0][: self.limit])
 
     def train_dataloader(self) -> ResumableLoader:
         images = self.train_images.to(self.device)
@@ -162,11 +171,16 @@ class TorchvisionData(InMemoryData):
         finally:
             socket.setdefaulttimeout(timeout)
 
-    def load(self, train: bool) -> UInt8[Tensor, "n h w"]:
+    @property
+    def dataset_name(self) -> str:
+        return self.dataset.__name__
+
+    def load(self, train: bool) -> tuple[UInt8[Tensor, "n h w"], Int64[Tensor, " n"]]:
         raw = self.root / self.dataset.__name__ / "raw"
         for name, _ in self.dataset.resources:
             check_idx_file((raw / name).with_suffix(""))
-        return self.dataset(str(self.root), train=train).data
+        stored = self.dataset(str(self.root), train=train)
+        return stored.data, stored.targets
 
 
 def check_idx_file(path: Path) -> None:
@@ -186,12 +200,14 @@ def check_idx_file(path: Path) -> None:
 class Digits(InMemoryData):
     """scikit-learn's 1,797 handwritten digits (8 x 8, 16 greys; Alpaydin and Kaynak 1998): they need no download.
 
-    The last 297 are the test images. Arguments as `ImageData`'s.
+    The first 1,437 are the training images, the last 360 the test images. Arguments as `ImageData`'s.
     """
 
-    def load(self, train: bool) -> UInt8[Tensor, "n h w"]:
+    def load(self, train: bool) -> tuple[UInt8[Tensor, "n h w"], Int64[Tensor, " n"]]:
         from sklearn.datasets import load_digits  # half a second that only this set should cost
 
-        images: Float[Tensor, "n h w"] = torch.from_numpy(load_digits().images)
-        u8 = (images * (255 / 16)).round().to(torch.uint8)
-        return u8[:1500] if train else u8[1500:]
+        digits = load_digits()
+        images = (torch.from_numpy(digits.images) * (255 / 16)).round().to(torch.uint8)
+        labels = torch.from_numpy(digits.target).to(torch.int64)
+        part = slice(None, 1437) if train else slice(1437, None)
+        return images[part], labels[part]

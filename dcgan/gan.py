@@ -1,5 +1,7 @@
 """The training of a GAN: one discriminator and one generator update a step (Goodfellow et al. 2014, Algorithm 1)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import lightning as L
@@ -139,19 +141,36 @@ class GAN(L.LightningModule):
         rng = derive_generator(self.device, self.seed, Stream.FRESH, self.step)
         return self.generator.draw_z(n, self.device, rng)
 
+    def buffers_of_ranks(self) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Each process's running statistics, and their mean, which is what one process would have tracked over all
+        the batches. A collective operation."""
+        own = {name: buffer for name, buffer in self.named_buffers() if name != "fixed_z"}
+        ranks: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(ranks, {name: buffer.cpu() for name, buffer in own.items()})
+        return ranks, {
+            name: torch.stack([rank[name].double() for rank in ranks]).mean(0).to(buffer.dtype)
+            for name, buffer in own.items()
+        }
+
+    @contextmanager
+    def common_statistics(self) -> Iterator[None]:
+        """In here all processes have the mean running statistics, those of a checkpoint."""
+        if self.trainer.world_size == 1:
+            yield
+            return
+        ranks, mean = self.buffers_of_ranks()
+        self.load_state_dict(mean, strict=False)
+        try:
+            yield
+        finally:
+            self.load_state_dict(ranks[self.global_rank], strict=False)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["step"] = self.step
-        world_size = self.trainer.world_size
-        if world_size > 1:
-            # each rank resumes with its own running statistics; the state_dict, from which others sample, gets the
-            # mean over ranks, which is what one rank would have tracked over all the batches
-            own = {name: buffer for name, buffer in self.named_buffers() if name != "fixed_z"}
-            ranks: list[Any] = [None] * world_size
-            torch.distributed.all_gather_object(ranks, {name: b.cpu() for name, b in own.items()})
-            checkpoint["rank_buffers"] = ranks
-            for name, buffer in own.items():
-                mean = torch.stack([rank[name].double() for rank in ranks]).mean(0)
-                checkpoint["state_dict"][name] = mean.to(buffer.dtype)
+        if self.trainer.world_size > 1:
+            # each rank resumes with its own running statistics; from the state_dict others sample
+            checkpoint["rank_buffers"], mean = self.buffers_of_ranks()
+            checkpoint["state_dict"].update(mean)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.step = checkpoint["step"]

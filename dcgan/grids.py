@@ -13,9 +13,9 @@ from dcgan.files import atomic_path
 PNG_PIXELS = 512  # grids are enlarged by whole factors to about this width, so that a person can see each image
 
 
-def image_grid(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "3 gh gw"]:
-    """As square a grid as n allows, with a border of 2 pixels."""
-    return make_grid(images.cpu(), nrow=max(1, round(len(images) ** 0.5)), padding=2, pad_value=64)
+def image_grid(images: UInt8[Tensor, "n c h w"], columns: int | None = None) -> UInt8[Tensor, "3 gh gw"]:
+    """A grid with a border of 2 pixels, with so many columns or as square as n allows."""
+    return make_grid(images.cpu(), nrow=columns or max(1, round(len(images) ** 0.5)), padding=2, pad_value=64)
 
 
 def save_png(path: Path, grid: UInt8[Tensor, "3 gh gw"]) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from dcgan.callbacks import Monitor
+from dcgan.callbacks import Monitor, total_steps
 from dcgan.gan import GAN
 from dcgan.networks import count_parameters
 
@@ -66,9 +66,8 @@ class ProgressBar(L.Callback):
         )
 
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
-        by_epochs = (trainer.max_epochs or 0) * int(trainer.num_training_batches)
         self.images_per_step = trainer.datamodule.images_per_step * trainer.world_size
-        self.total_steps = trainer.max_steps // gan.optimizer_steps_per_step if trainer.max_steps > 0 else by_epochs
+        self.total_steps = total_steps(trainer, gan)
         self.task = self.progress.add_task("", total=self.total_steps, completed=gan.step, figures="")
         self.drawn = time.monotonic()
         if self.console.is_terminal and trainer.is_global_zero:

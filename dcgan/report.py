@@ -15,10 +15,12 @@ from torch.utils.tensorboard.summary import hparams
 
 from dcgan import __version__
 from dcgan.callbacks import Monitor
-from dcgan.files import write_json
+from dcgan.evaluation import directions
+from dcgan.files import plain, write_json
 from dcgan.gan import GAN
 from dcgan.loggers import log_graph
 from dcgan.networks import count_parameters
+from dcgan.validation import Validation
 
 SUMMARY = "summary.json"
 # TensorBoard compares runs by their hyperparameters only where all have the same flat keys (pytorch#39250)
@@ -71,10 +73,12 @@ class Report(L.Callback):
         run_dir: Path,
         tensorboard: TensorBoardLogger,
         monitor: Monitor,
+        validation: Validation,
         config: dict[str, Any],
         choices: dict[str, str],
     ) -> None:
-        self.run_dir, self.tensorboard, self.monitor = run_dir, tensorboard, monitor
+        self.run_dir, self.tensorboard = run_dir, tensorboard
+        self.monitor, self.validation = monitor, validation
         self.config, self.choices = config, choices
         self.summary: dict[str, Any] = {}
 
@@ -90,7 +94,7 @@ class Report(L.Callback):
         self.finish(trainer, gan)
         # the metrics' names alone: TensorBoard takes their last values from the curves, which Lightning's own call
         # would write a second time
-        for part in hparams(self.summary["hyperparameters"], self.monitor.latest):
+        for part in hparams(self.summary["hyperparameters"], self.monitor.latest | self.validation.latest):
             self.tensorboard.experiment.file_writer.add_summary(part)
 
     def finish(self, trainer: L.Trainer, gan: GAN) -> None:
@@ -100,20 +104,26 @@ class Report(L.Callback):
             write_json(self.run_dir / SUMMARY, self.summary)
 
     def summarise(self, trainer: L.Trainer, gan: GAN) -> dict[str, Any]:
-        """Final metrics (means over the steps of their last row), what it took, which versions, which machine."""
+        """Final metrics (of the training: means over its last row's steps), what it took, versions and machine."""
         images = gan.step * trainer.datamodule.images_per_step * trainer.world_size
         device = trainer.strategy.root_device
         gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+        latest = self.monitor.latest | self.validation.latest
         return {
-            "metrics": {name.removeprefix("train/"): value for name, value in self.monitor.latest.items()},
+            "metrics": plain({name.partition("/")[2]: value for name, value in latest.items()}),
+            "better": {"images_per_second": "higher"} | directions(self.validation.metrics),
+            "judge": self.validation.judge_facts,
             "step": gan.step,
             "wall_seconds": self.monitor.seconds,
+            "metrics_seconds": self.validation.seconds,
             "images_per_second": images / self.monitor.seconds if self.monitor.seconds else None,
             "parameters": {
                 "generator": count_parameters(gan.generator),
                 "discriminator": count_parameters(gan.discriminator),
             },
             "hyperparameters": hyperparameters(self.config, self.choices),
+            "choices": self.choices,
+            "config": self.config,
             "device": gpu or processor_name(),
             "processes": trainer.world_size,
             "threads": torch.get_num_threads(),

@@ -18,6 +18,7 @@ class Stream(IntEnum):
     FRESH = 2  # noise of the pictures that are not
     STATISTICS = 3  # noise behind the first running statistics
     TRAINING = 4  # all that a training step draws
+    SAMPLES = 5  # noise of a trained generator's images
 
 
 def derive_seed(seed: int, stream: Stream, *counters: int) -> int:

@@ -38,7 +38,8 @@ def refuse_occupied(run_dir: Path) -> None:
 
 def resume(cfg: DictConfig, overrides: list[str], choices: dict[str, str]) -> tuple[DictConfig, dict[str, str]]:
     """The config and the choices of the checkpoint that cfg.ckpt_path names, with what `overrides` may change."""
-    from dcgan.checkpointing import read_checkpoint, resumed_config
+    from dcgan.checkpointing import resumed_config
+    from dcgan.trained import read_checkpoint
 
     checkpoint = read_checkpoint(cfg.ckpt_path)
     groups = {override.partition("=")[0] for override in overrides} & set(choices)
@@ -113,7 +114,7 @@ def task(cfg: DictConfig) -> None:
 def prepare(arguments: list[str]) -> list[str]:
     """The command line with what Hydra must know before it makes a folder: a resumed run's own one, a sweep's name.
     Paths are quoted, for the folders of a sweep have "=" in their names."""
-    arguments = [quoted(argument) for argument in arguments]
+    arguments = [cli.quoted(argument) for argument in arguments]
     parsed = get_args_parser().parse_known_args(arguments)[0]
     if parsed.multirun:
         return name_sweep(arguments)
@@ -124,15 +125,8 @@ def prepare(arguments: list[str]) -> list[str]:
     if not checkpoint.is_file():
         raise UserError(f"there is no checkpoint {checkpoint}: give the path of a run's checkpoints/last.ckpt")
     if checkpoint.parent.name == "checkpoints" and "hydra.run.dir" not in given:
-        return add_overrides(arguments, [quoted(f"hydra.run.dir={checkpoint.parent.parent}")])
+        return add_overrides(arguments, [cli.quoted(f"hydra.run.dir={checkpoint.parent.parent}")])
     return arguments
-
-
-def quoted(argument: str) -> str:
-    key, _, value = argument.partition("=")
-    if key in ("ckpt_path", "hydra.run.dir") and "=" in value and value[0] not in "'\"":
-        return f"{key}='{value}'"
-    return argument
 
 
 def main() -> None:

@@ -13,15 +13,18 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from dcgan.callbacks import Activity, Monitor, Samples
-from dcgan.checkpointing import AtomicCheckpointIO, Checkpoints, read_checkpoint
+from dcgan.checkpointing import AtomicCheckpointIO, Checkpoints
 from dcgan.checks import UserError, check_int
 from dcgan.data import ImageData
 from dcgan.gan import GAN
+from dcgan.health import Health
 from dcgan.interruption import Interruption
 from dcgan.loggers import CSVMetrics, tensorboard
 from dcgan.progress import ProgressBar, print_outcome, print_summary
 from dcgan.report import Report
 from dcgan.sweeps import several_processes
+from dcgan.trained import read_checkpoint
+from dcgan.validation import Validation
 
 PRECISIONS = ("32-true", "bf16-mixed")
 
@@ -47,14 +50,19 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
     events, rows = tensorboard(run_dir, step), CSVMetrics(run_dir / "metrics.csv", step)
     monitor = Monitor(cfg.log.every_n_steps, rows.latest("train/"))
     samples = Samples(run_dir, cfg.samples.steps)
+    metrics = instantiate(cfg.evaluator, _convert_="all")
+    validation = Validation(metrics, choices, monitor, console, cfg.metrics.every_n_steps, cfg.metrics.n)
+    health = Health(cfg.health.action, cfg.health.patience, monitor, validation, console)
     last = run_dir / "checkpoints" / "last.ckpt"
-    report = Report(run_dir, events, monitor, config, choices)
+    report = Report(run_dir, events, monitor, validation, config, choices)
     callbacks = [
         monitor,
         Activity(cfg.log.activity_every_n_steps),
         samples,
+        validation,
+        health,
         ProgressBar(console, monitor),
-        Checkpoints(last, config, choices, monitor, interruption, **cfg.checkpoints),
+        Checkpoints(last, config, choices, monitor, validation, health, interruption, **cfg.checkpoints),
         report,
     ]
     trainer = build_trainer(cfg, gan, run_dir, callbacks, [events, rows], gpu)

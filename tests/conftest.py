@@ -2,19 +2,27 @@
 
 import gzip
 import logging
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from torchvision.datasets import MNIST
 
-from dcgan import cli, train
+from dcgan import cli, evaluate, train
 from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
+from dcgan.data import TorchvisionData
+from dcgan.pixels import PixelRange
+
+REAL_DATA = Path(os.environ.get("DCGAN_DATA_DIR") or Path(__file__).parent.parent / "data")
 
 SMALL = ["model.base_channels=4", "model.latent_dim=8", "data.batch_size=8", "samples.n=4"]
 TINY = [*SMALL, "model.hidden_width=16"]
@@ -41,9 +49,25 @@ def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def real_mnist() -> TorchvisionData:
+    """The original MNIST, from data/ or $DCGAN_DATA_DIR; tests of calibrated figures cannot do without."""
+    if not (REAL_DATA / "MNIST" / "raw").is_dir():
+        pytest.skip(f"MNIST is not in {REAL_DATA}: copy its archives to {REAL_DATA}/MNIST/raw")
+    data = TorchvisionData(MNIST, str(REAL_DATA), 28, 1, PixelRange(-1), batch_size=1)
+    data.prepare_data()
+    return data
+
+
+@pytest.fixture(scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def _data_dir(mnist_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _data_dir(mnist_root: Path, _cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DCGAN_DATA_DIR", str(mnist_root))
+    monkeypatch.setenv("DCGAN_CACHE_DIR", str(_cache))
 
 
 @pytest.fixture(autouse=True)
@@ -78,18 +102,19 @@ class Outcome:
     err: str
 
 
+Command = Callable[..., Outcome]
+
+
 @pytest.fixture
-def dcgan_train(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Outcome]:
-    """`python -m dcgan.train ARGUMENTS` from an empty folder, in this process."""
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Command:
+    """`python -m MODULE ARGUMENTS` from an empty folder, in this process; the module comes first."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["dcgan-train", *arguments])
+    def run(module: ModuleType, *arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
         capfd.readouterr()
         try:
-            train.main()
+            module.main()
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
@@ -98,6 +123,16 @@ def dcgan_train(
         return Outcome(code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def dcgan_train(command: Command) -> Command:
+    return partial(command, train)
+
+
+@pytest.fixture
+def dcgan_evaluate(command: Command) -> Command:
+    return partial(command, evaluate)
 
 
 def gzipped(path: Path, content: bytes) -> None:

@@ -1,5 +1,6 @@
 """Real processes: distributed training, the wheel, the demo."""
 
+import json
 import os
 import shutil
 import signal
@@ -44,7 +45,9 @@ def on_train_batch_start(self, batch, batch_idx):
     self.seen = getattr(self, "seen", []) + [batch.clone()]
 def on_train_end(self):
     rank = os.environ.get("LOCAL_RANK", "0")
-    torch.save({"state": self.state_dict(), "seen": self.seen, "noise": noise}, f"rank{rank}.pt")
+    (validation,) = [c for c in self.trainer.callbacks if type(c).__name__ == "Validation"]
+    best = (validation.best, validation.best_step)
+    torch.save({"state": self.state_dict(), "seen": self.seen, "noise": noise, "best": best}, f"rank{rank}.pt")
 GAN.on_train_batch_start, GAN.on_train_end = on_train_batch_start, on_train_end
 from dcgan.networks import Generator
 forward = Generator.forward
@@ -99,6 +102,19 @@ def test_the_checkpoint_has_the_mean_statistics_and_those_of_each_rank(ranks):
             assert torch.equal(checkpoint["rank_buffers"][1][name], b)
         else:
             assert torch.equal(saved, a)
+
+
+def test_two_processes_share_the_work_of_a_measurement_and_agree_on_it(ranks, dcgan_evaluate, monkeypatch):
+    """What they found together at the last step is what one process finds in their checkpoint."""
+    folder, _, (first, second) = ranks
+    monkeypatch.chdir(folder)
+    assert first["best"] == second["best"]
+    assert torch.load("run/checkpoints/best.ckpt", weights_only=True)["step"] == first["best"][1]
+    assert dcgan_evaluate("checkpoint=run/checkpoints/last.ckpt", "evaluator=light").code == 0
+    alone = json.loads(Path("run/checkpoints/last.evaluation.json").read_text())["metrics"]
+    together = json.loads(Path("run/summary.json").read_text())["metrics"]
+    for name, value in alone.items():
+        assert together[name] == (value if value is None else pytest.approx(value, rel=1e-5, abs=1e-6)), name
 
 
 def test_two_processes_write_one_clean_run_folder(ranks):

@@ -1,0 +1,186 @@
+"""Runs that differ in more than their seed, summed up: what is the same, what differs, and what the seeds support."""
+
+import json
+import math
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from scipy import stats
+
+CONFIDENCE = 0.95
+# settings that change no figure: where, how long a look, on what
+ASIDE = (
+    "ckpt_path",
+    "sweep",
+    "skip_finished",
+    "log",
+    "samples",
+    "checkpoints",
+    "health",
+    "evaluator",
+    "metrics.every_n_steps",
+    "data.root",
+    "data.workers",
+    "trainer",
+)
+FAILURE = "failure.txt"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its settings by dotted key (the chosen options by their group), its seed and its figures."""
+
+    folder: Path
+    settings: dict[str, Any]
+    named: frozenset[str]  # settings that its command line named
+    seed: int
+    figures: dict[str, float | None]
+    better: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure of n runs that differ in their seed alone."""
+
+    values: tuple[float, ...]
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        return math.fsum(self.values) / self.n
+
+    @property
+    def half_width(self) -> float:
+        """Of the 95 % interval of the mean (Student's t); NaN for one run."""
+        if self.n < 2:
+            return math.nan
+        variance = math.fsum((value - self.mean) ** 2 for value in self.values) / (self.n - 1)
+        return float(stats.t.ppf((1 + CONFIDENCE) / 2, self.n - 1)) * math.sqrt(variance / self.n)
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def aside(key: str) -> bool:
+    return key.rpartition(".")[2] == "seed" or any(key == name or key.startswith(f"{name}.") for name in ASIDE)
+
+
+def find_runs(folder: Path, full: bool) -> tuple[list[Run], dict[Path, str]]:
+    """The runs below a folder that can be compared, and why each of the others cannot.
+
+    full: take the figures of last.evaluation.json, else those of summary.json; never some of each.
+    """
+    runs: list[Run] = []
+    left_out: dict[Path, str] = {}
+    for place in sorted({path.parent for name in (".hydra", "summary.json", FAILURE) for path in folder.rglob(name)}):
+        try:
+            run = read_run(place, full)
+        except FileNotFoundError as error:
+            left_out[place] = why_missing(place, Path(error.filename))
+            continue
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            left_out[place] = f"its files cannot be read ({type(error).__name__}: {error})"
+            continue
+        twin = next((other for other in runs if (other.settings, other.seed) == (run.settings, run.seed)), None)
+        if twin is not None:
+            left_out[place] = f"same settings and seed as {twin.folder}, so no run of its own"
+        elif all(value is None for value in run.figures.values()):
+            left_out[place] = "has no figures"
+        else:
+            runs.append(run)
+    return runs, left_out
+
+
+def read_run(folder: Path, full: bool) -> Run:
+    summary = json.loads((folder / "summary.json").read_text())
+    source = json.loads((folder / "checkpoints" / "last.evaluation.json").read_text()) if full else summary
+    settings = {group: option for group, option in summary["choices"].items() if not aside(group)}
+    config = {key: value for key, value in flatten(summary["config"]).items() if not aside(key)}
+    settings |= {key: json.dumps(value).strip('"') for key, value in config.items()}
+    settings["judge"] = (source["judge"] or {}).get("sha256", "none")[:8]
+    settings |= {"images measured": source["n"]} if full else {}
+    overrides = folder / ".hydra" / "overrides.yaml"
+    named = {str(o).partition("=")[0].lstrip("+~") for o in (OmegaConf.load(overrides) if overrides.exists() else ())}
+    return Run(folder, settings, frozenset(named), summary["config"]["seed"], source["metrics"], source["better"])
+
+
+def why_missing(folder: Path, path: Path) -> str:
+    if path.name != "summary.json":
+        return f"was not evaluated: python -m dcgan.evaluate checkpoint={path.parent / 'last.ckpt'}"
+    failure = folder / FAILURE
+    return f"failed: {failure.read_text().strip()}" if failure.exists() else "is not finished (no summary.json)"
+
+
+def distinct(runs: Iterable[Run], keys: Iterable[str]) -> dict[tuple[Any, ...], list[Run]]:
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    chosen = list(keys)
+    for run in runs:
+        groups.setdefault(tuple(run.settings.get(key, "-") for key in chosen), []).append(run)
+    return groups
+
+
+def group_runs(runs: list[Run]) -> dict[str, list[Run]]:
+    """The runs by what differs between them except the seed, under the fewest settings that tell the groups apart;
+    those that a command line named come first, then config groups, then plain keys."""
+    keys = list(dict.fromkeys(key for run in runs for key in run.settings))
+    differing = [key for key in keys if len(distinct(runs, [key])) > 1]
+    named = frozenset().union(*(run.named for run in runs))
+    kept = sorted(differing, key=lambda key: key not in named)  # stable: the order within both is that of the summary
+    number = len(distinct(runs, kept))
+    for key in reversed(kept):
+        fewer = [other for other in kept if other != key]
+        if len(distinct(runs, fewer)) == number:
+            kept = fewer
+    label = lambda values: " ".join(f"{k}={v}" for k, v in zip(kept, values, strict=True)) or "all runs"  # noqa: E731
+    return {label(values): members for values, members in distinct(runs, kept).items()}
+
+
+def spreads(groups: dict[str, list[Run]], figure: str) -> dict[str, Spread]:
+    """The figure's spread in each group that has it."""
+    found = {name: [run.figures.get(figure) for run in members] for name, members in groups.items()}
+    kept = {name: tuple(v for v in values if v is not None) for name, values in found.items()}
+    return {name: Spread(values) for name, values in kept.items() if values}
+
+
+def ranked(of: dict[str, Spread], better: str) -> dict[str, Spread]:
+    """Best first: the lowest, the highest or, for "zero", the one nearest to it."""
+    order = {"lower": lambda s: s.mean, "higher": lambda s: -s.mean, "zero": lambda s: abs(s.mean)}
+    return dict(sorted(of.items(), key=lambda item: order[better](item[1]))) if better in order else of
+
+
+def against_best(of: dict[str, Spread], better: str) -> dict[str, float]:
+    """For each group but the first (the best) of `ranked`: Welch's t-test that its mean is another one, with Holm's
+    correction for their number. NaN where a group has a single run."""
+    size = abs if better == "zero" else float
+    (_, best), *others = of.items()
+    raw = {name: welch([size(v) for v in best.values], [size(v) for v in spread.values]) for name, spread in others}
+    tested = sorted((p, name) for name, p in raw.items() if not math.isnan(p))
+    corrected, largest = dict(raw), 0.0
+    for i, (p, name) in enumerate(tested):
+        largest = max(largest, min(1.0, p * (len(tested) - i)))
+        corrected[name] = largest
+    return corrected
+
+
+def welch(a: list[float], b: list[float]) -> float:
+    if min(len(a), len(b)) < 2:
+        return math.nan
+    if len(set(a)) == len(set(b)) == 1:
+        return 1.0 if a[0] == b[0] else 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # values that are nearly the same
+        return float(stats.ttest_ind(a, b, equal_var=False).pvalue)

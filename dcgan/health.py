@@ -1,0 +1,133 @@
+"""Signs that a training has gone wrong, said while there is still time to stop it."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import UInt8
+from lightning.pytorch.loggers import TensorBoardLogger
+from rich.console import Console
+from torch import Tensor
+
+from dcgan.callbacks import Monitor, log
+from dcgan.checks import NonFiniteError, UserError, check_int
+from dcgan.gan import GAN
+from dcgan.validation import Validation
+
+ACTIONS = ("warn", "stop")
+ALIKE = 0.15  # of the real images' diversity; healthy runs have .7 to 1.2 of it
+DECIDED = 0.05  # of the loss of a D that cannot tell
+VANISHED = 1e-3  # of the largest gradient norm so far
+SURE = 0.5  # share of samples that the judge is sure of; before, they are no digits yet
+
+SYMPTOMS = {
+    "collapse": "all samples look alike",
+    "frozen_generator": "the generator no longer changes",
+    "missing_classes": "the samples are of some classes only",
+    "saturated_discriminator": "the discriminator tells real from fake without effort, and the generator learns little",
+    "starved_generator": "the discriminator gives the generator nothing to learn from",
+}
+ADVICE = {
+    "collapse": "try a lower optimizer.lr, or a penalty",
+    "frozen_generator": "look at train/gradient_norm_g; try another optimizer.generator.lr or output=tanh",
+    "missing_classes": "look at class_histogram in an evaluation; try ema.decay=.99 or another loss",
+    "saturated_discriminator": "try a lower optimizer.discriminator.lr or loss.label_smoothing=.1",
+    "starved_generator": "look at train/d_real and train/d_fake; try a higher optimizer.discriminator.lr",
+}
+
+
+class Unhealthy(UserError):
+    """The run was stopped because of what `Health` found."""
+
+
+def diversity(images: UInt8[Tensor, "n c h w"]) -> float:
+    """Mean over pixels of their standard deviation over the images, in pixel values of 0 to 1."""
+    return images.double().std(dim=0).mean().item() / 255
+
+
+class Health(L.Callback):
+    """Looks at each row of metrics; a symptom that holds for `patience` steps on end is said once, on the console and
+    as text in TensorBoard, whose curves health/* are 1 while one holds.
+
+    collapse: the fixed noise draws images with under 15 % of the diversity of real ones. frozen_generator: it draws
+    the very images of the look before. missing_classes: the validation misses a class although the judge is sure of
+    most samples. saturated_discriminator: loss_d is under 5 %
+    of what it is without any knowledge (for Wasserstein's loss, which has no such value, never).
+    starved_generator: D ranks fakes above reals, or G's gradient is a thousandth of what it was.
+
+    action: "warn" or "stop", which ends the run with its state saved. patience: in steps.
+    """
+
+    def __init__(self, action: str, patience: int, monitor: Monitor, validation: Validation, console: Console) -> None:
+        if action not in ACTIONS:
+            raise ValueError(f"health.action must be one of {', '.join(ACTIONS)}, got {action!r}")
+        check_int("health.patience", patience, 1)
+        self.action, self.patience = action, patience
+        self.monitor, self.validation, self.console = monitor, validation, console
+        self.row = monitor.latest  # the last one looked at
+        self.images: Tensor | None = None  # of the fixed noise, at the last look
+        self.since: dict[str, int] = {}  # the step from which on a symptom holds
+        self.said: list[str] = []
+        self.largest_gradient = 0.0
+        self.verdict: str | None = None  # why the run must stop
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"since": self.since, "said": self.said, "largest_gradient": self.largest_gradient}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.since, self.said = state_dict["since"], state_dict["said"]
+        self.largest_gradient = state_dict["largest_gradient"]
+
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
+        self.real_diversity = diversity(trainer.datamodule.preview(len(gan.fixed_z)))
+        zeros = torch.zeros(1)
+        self.undecided = gan.loss.discriminator(zeros, zeros).item()
+
+    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        if self.monitor.latest is not self.row:
+            self.row = self.monitor.latest
+            found = self.look(gan)
+            # statistics, and so samples, differ between processes: one word for all
+            self.weigh(trainer, gan.step, trainer.strategy.broadcast(found) if trainer.world_size > 1 else found)
+
+    def look(self, gan: GAN) -> dict[str, bool]:
+        """Which symptoms the last row of metrics and the fixed noise have."""
+        row, val = self.row, self.validation.latest
+        gradient = row["train/gradient_norm_g"]
+        self.largest_gradient = max(self.largest_gradient, gradient)
+        images, before = gan.sample(gan.fixed_z), self.images
+        self.images = images
+        missing = val.get("val/classes", self.validation.classes) < self.validation.classes
+        return {
+            "collapse": diversity(images) < ALIKE * self.real_diversity,
+            "frozen_generator": before is not None and torch.equal(images, before),
+            "missing_classes": missing and val["val/sure"] > SURE,
+            "saturated_discriminator": 0 < row["train/loss_d"] < DECIDED * self.undecided,
+            "starved_generator": row["train/d_fake"] > row["train/d_real"]
+            or gradient < VANISHED * self.largest_gradient,
+        }
+
+    def weigh(self, trainer: L.Trainer, step: int, found: dict[str, bool]) -> None:
+        """Say what has held for long enough and was not yet said."""
+        log(trainer, {f"health/{name}": float(holds) for name, holds in found.items()}, step)
+        self.since = {name: self.since.get(name, step) for name, holds in found.items() if holds}
+        for name, first in self.since.items():
+            if name not in self.said and step - first >= self.patience:
+                self.said.append(name)
+                self.say(trainer, step, f"{SYMPTOMS[name]} since step {first}: {ADVICE[name]}")
+
+    def say(self, trainer: L.Trainer, step: int, sentence: str) -> None:
+        if self.action == "stop":
+            self.verdict = sentence
+        if trainer.is_global_zero:
+            self.console.print(f"health         step {step}: {sentence}", highlight=False)
+            self.note(trainer, step, sentence)
+
+    def on_exception(self, trainer: L.Trainer, gan: GAN, exception: BaseException) -> None:
+        if isinstance(exception, NonFiniteError) and trainer.is_global_zero:
+            self.note(trainer, gan.step, str(exception))
+
+    def note(self, trainer: L.Trainer, step: int, sentence: str) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text("health", sentence, step)

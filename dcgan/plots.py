@@ -1,0 +1,33 @@
+"""The plot of `python -m dcgan.compare`."""
+
+import math
+
+from matplotlib.figure import Figure
+
+from dcgan.comparison import Spread
+
+COLUMNS = 3
+
+
+def comparison_plot(tables: dict[str, list[tuple[str, Spread, float | None]]], better: dict[str, str]) -> Figure:
+    """A panel for each figure: its mean and 95 % interval in each group, best on top, and each run as a dot."""
+    columns = min(COLUMNS, max(1, len(tables)))
+    rows = max(1, math.ceil(len(tables) / columns))
+    groups = max((len(table) for table in tables.values()), default=1)
+    longest = max((len(name) for table in tables.values() for name, *_ in table), default=0)
+    size = (columns * (2.6 + 0.07 * longest), rows * (0.9 + 0.28 * groups))
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes in panels[len(tables) :]:
+        axes.axis("off")
+    for axes, (name, table) in zip(panels, tables.items(), strict=False):
+        for place, (_, spread, _) in enumerate(table):
+            half = 0 if math.isnan(spread.half_width) else spread.half_width
+            axes.errorbar(spread.mean, place, xerr=half, fmt="o", color="#4477aa", capsize=3)
+            axes.plot(spread.values, [place + 0.22] * spread.n, ".", color="#999999", markersize=4)
+        axes.set_yticks(range(len(table)), [group for group, *_ in table])
+        axes.set_ylim(len(table) - 0.4, -0.6)
+        axes.set_title(f"{name} ({ {'zero': 'nearest to 0'}.get(better[name], better[name]) })", fontsize=10)
+        axes.tick_params(labelsize=8)
+        axes.grid(axis="x", alpha=0.3)
+    return figure

@@ -1,0 +1,145 @@
+"""What can be evaluated: a checkpoint's generator, or anybody's images in a file."""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from jaxtyping import UInt8
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from dcgan import cli
+from dcgan.checks import UserError, first_line
+from dcgan.data import ImageData, InMemoryData
+from dcgan.trained import build, has_ema, load_generator, read_checkpoint, trained
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated: a checkpoint's generator or somebody's images.
+
+    kind, facts: "checkpoint" or "samples", and what the evaluation file says of it.
+    data, choice: the real images it is compared with, and what the data group calls them.
+    draw: n images, batch by batch; available: how many there are, None: as many as one asks for.
+    run_dir: where TensorBoard looks; step: its place on TensorBoard's axis; folder, prefix: where the
+    files that are written go, and what their names begin with.
+    probe: measures the discriminator's features (test accuracy, and of an untrained one); None: there is none.
+    """
+
+    kind: str
+    facts: dict[str, Any]
+    data: ImageData
+    choice: str
+    draw: Callable[[int], Iterable[UInt8[Tensor, "b 1 h w"]]]
+    available: int | None
+    run_dir: Path
+    step: int
+    folder: Path
+    prefix: str
+    probe: Callable[[InMemoryData], tuple[float, float]] | None = None
+
+    def output(self, name: str) -> Path:
+        return self.folder / f"{self.prefix}{name}"
+
+
+def read_samples(path: Path, size: int) -> UInt8[Tensor, "n 1 h w"]:
+    """The images of an .npy file: uint8, or floats in [0, 1]; N x size x size or N x 1 x size x size.
+
+    UserError that says what is wrong with any other.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no file {path}: samples= takes an .npy file of images")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path} cannot be read as an .npy file ({first_line(error)})") from error
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path} holds several arrays: save the images alone, with numpy.save")
+    if array.ndim == 3:
+        array = array[:, None]
+    if array.ndim != 4 or array.shape[1:] != (1, size, size):
+        raise UserError(
+            f"the images in {path} must be N x {size} x {size} or N x 1 x {size} x {size}, got "
+            f"{' x '.join(map(str, array.shape))}: give data.image_size=, or data= for another data set"
+        )
+    if len(array) == 0:
+        raise UserError(f"there is no image in {path}: the array is empty")
+    if np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all():
+            raise UserError(f"there are NaN or infinite pixels in {path}")
+        if array.min() < 0 or array.max() > 1:
+            raise UserError(
+                f"floats in {path} must be in [0, 1], got [{array.min():g}, {array.max():g}]: save them as uint8"
+            )
+        array = np.rint(array * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise UserError(f"the images in {path} must be uint8 or floats in [0, 1], got {array.dtype}")
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def of_checkpoint(cfg: DictConfig, overrides: list[str]) -> Subject:
+    path = Path(cfg.checkpoint)
+    checkpoint = read_checkpoint(path)
+    config, choice = OmegaConf.create(checkpoint["config"]), checkpoint["choices"]["data"]
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == "data" and value != choice:
+            raise UserError(f"{path} was trained on data={choice}, not on {value}: leave data= out")
+        if key.startswith("data.") and key != "data.root":
+            raise UserError(f"{key} is the checkpoint's: leave it out")
+    # a checkpoint that has come from another machine finds the data where this one has them
+    if "root" in config.data and (
+        os.environ.get("DCGAN_DATA_DIR") or any(o.startswith("data.root=") for o in overrides)
+    ):
+        config.data.root = cfg.data.root
+    generator = load_generator(checkpoint, cli.device(cfg.device))
+
+    def probe(data: InMemoryData) -> tuple[float, float]:
+        from dcgan.metrics.probe import probe_accuracy
+
+        torch.manual_seed(cfg.seed)
+        learned = trained(checkpoint, "discriminator", "discriminator.")
+        return probe_accuracy(learned, data), probe_accuracy(build(checkpoint, "discriminator"), data)
+
+    return Subject(
+        kind="checkpoint",
+        facts={
+            "file": path.name,
+            "step": checkpoint["step"],
+            "weights": "ema" if has_ema(checkpoint) else "generator",
+            "seed": config.seed,
+            "choices": checkpoint["choices"],
+        },
+        data=instantiate(config.data),
+        choice=choice,
+        draw=lambda n: generator.batches(n, cfg.seed, cfg.batch_size),
+        available=None,
+        run_dir=path.parent.parent if path.parent.name == "checkpoints" else path.parent,
+        step=checkpoint["step"],
+        folder=path.parent,
+        prefix=f"{path.stem}.",
+        probe=probe,
+    )
+
+
+def of_samples(cfg: DictConfig, run_dir: Path, choice: str) -> Subject:
+    path = Path(cfg.samples)
+    data: ImageData = instantiate(cfg.data)
+    images = read_samples(path, data.image_size)
+    return Subject(
+        kind="samples",
+        facts={"file": path.name, "images": len(images)},
+        data=data,
+        choice=choice,
+        draw=lambda n: images[:n].split(cfg.batch_size),
+        available=len(images),
+        run_dir=run_dir,
+        step=0,
+        folder=run_dir,
+        prefix="",
+    )

@@ -1,0 +1,96 @@
+"""What measuring costs at the defaults: `python experiments/metrics/measure.py` (MNIST in data/; about five minutes).
+
+Steps of the default training, a measurement of 10,000 images as a run makes five of, one look of the health callback
+and each metric alone, alternating; the shares are of the default run's 9,360 steps.
+"""
+
+import csv
+import resource
+import statistics
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from dcgan import cli, report
+from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
+from dcgan.evaluation import measure, reference
+from dcgan.health import diversity
+from dcgan.metrics.memorization import to_train
+from dcgan.trained import latents
+from dcgan.training import build_gan
+
+HERE = Path(__file__).parent
+ROUNDS, STEPS = 5, 20
+RUN_STEPS, MEASUREMENTS, LOOKS = 9360, 5, 9360 // 25
+
+
+def compose_command(name: str):
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        return compose(name)
+
+
+def build(config):
+    torch.manual_seed(0)
+    gan = build_gan(config)
+    optimizers = gan.configure_optimizers()
+    gan.optimizers = lambda: optimizers
+    gan.manual_backward = lambda loss: loss.backward()
+    return gan
+
+
+def main() -> None:
+    config = compose_command("train")
+    gan, data = build(config), instantiate(config.data)
+    real = reference(data, torch.device("cpu"))
+    light = instantiate(config.evaluator, _convert_="all")
+    full = instantiate(compose_command("evaluate").evaluator, _convert_="all")
+    batch = data.pixels.encode(data.fit(real.train_images[:128]))
+    z = latents(gan.generator, 10_000, 0)
+
+    def draw():
+        return torch.cat([gan.sample(part) for part in z.split(500)])
+
+    samples = real.look(draw())
+    measure(full, samples, real)  # fills the cache
+    arms = {
+        "a step of the default training": (lambda: gan.training_step(batch, 0), STEPS),
+        "a look of the health callback": (lambda: diversity(gan.sample(gan.fixed_z)), STEPS),
+        "a measurement in training": (lambda: measure(light, real.look(draw()), real), 1),
+        "  drawing 10,000 images": (draw, 1),
+        "  the judge's look at them": (lambda: real.look(samples.images), 1),
+    }
+    for name, metric in full.items():
+        arms[f"  {name}"] = (lambda metric=metric: metric(samples, real), 1)
+    times: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(ROUNDS):
+        for name, (arm, repeats) in arms.items():
+            to_train.cache_clear()
+            started = time.perf_counter()
+            for _ in range(repeats):
+                arm()
+            times[name].append((time.perf_counter() - started) / repeats)
+
+    step, look, measurement = list(times.values())[:3]
+    shares = {
+        "share of the default run, measurements": [
+            MEASUREMENTS * m / (RUN_STEPS * s) for m, s in zip(measurement, step, strict=True)
+        ],
+        "share of the default run, health": [LOOKS * h / (RUN_STEPS * s) for h, s in zip(look, step, strict=True)],
+    }
+    rows = [(name, f"{statistics.median(v):.4g} s", f"{min(v):.4g}-{max(v):.4g}") for name, v in times.items()]
+    rows += [(name, f"{statistics.median(v):.2%}", f"{min(v):.2%}-{max(v):.2%}") for name, v in shares.items()]
+    rows.append(("peak memory", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB", ""))
+    with (HERE / "results.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("what", "median", "range"), *rows])
+    print(f"{report.processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {report.commit()}")
+    csv.writer(sys.stdout, delimiter="\t").writerows(rows)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    main()
