@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hydra
 from hydra.errors import CompactHydraException, InstantiationException
+from omegaconf import DictConfig
 
 from dcgan.checks import UserError
 
@@ -55,6 +57,28 @@ def run(command: Callable[[], object]) -> None:
         command()
     except Exception as error:
         fail(error)
+
+
+def main(
+    config_name: str,
+    act: Callable[[DictConfig], None],
+    prepare: Callable[[list[str]], list[str]] = lambda arguments: arguments,
+) -> None:
+    """The whole of a command that is done in one go: `act` on conf/<config_name>.yaml with the command line's
+    overrides, which `prepare` may change before."""
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
+    def task(cfg: DictConfig) -> None:
+        try:
+            act(cfg)
+        except Exception as error:
+            fail(error)
+
+    def command() -> None:
+        sys.argv[1:] = [quoted(argument) for argument in prepare(sys.argv[1:])]
+        task()
+
+    run(command)
 
 
 def quoted(argument: str) -> str:

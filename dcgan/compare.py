@@ -3,11 +3,8 @@
 import csv
 import io
 import math
-import sys
 from pathlib import Path
-from typing import Any
 
-import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -37,8 +34,12 @@ def verdict(p: float | None) -> str:
 
 
 def number(spread: Spread) -> str:
-    interval = "" if spread.n < 2 else f" ± {spread.half_width:.2g}"
-    return f"{spread.mean:.4g}{interval}"
+    """Mean ± half the interval's width, which has two digits that count; so many decimals has the mean."""
+    half = spread.half_width
+    if math.isnan(half) or half == 0:
+        return f"{spread.mean:.4g}"
+    decimals = max(0, 1 - math.floor(math.log10(half)))
+    return f"{spread.mean:.{decimals}f} ± {half:.{decimals}f}"
 
 
 def lines(tables: dict[str, list[Row]], better: dict[str, str], left_out: dict[Path, str]) -> list[str]:
@@ -101,27 +102,14 @@ def compare(cfg: DictConfig) -> None:
     print(f"plot         {out / 'compare.png'}")
 
 
-@hydra.main(version_base="1.3", config_path=str(cli.CONF), config_name="compare")
-def task(cfg: DictConfig) -> None:
-    try:
-        compare(cfg)
-    except Exception as error:
-        cli.fail(error)
-
-
 def prepare(arguments: list[str]) -> list[str]:
     """The folder may stand alone."""
     named = [f"folder={a}" if "=" not in a and not a.startswith("-") else a for a in arguments]
-    named = [f"folder={a}" if "=" in a and Path(a).is_dir() else a for a in named]
-    return [cli.quoted(argument) for argument in named]
+    return [f"folder={a}" if "=" in a and Path(a).is_dir() else a for a in named]
 
 
 def main() -> None:
-    def command() -> Any:
-        sys.argv[1:] = prepare(sys.argv[1:])
-        return task()
-
-    cli.run(command)
+    cli.main("compare", compare, prepare)
 
 
 if __name__ == "__main__":

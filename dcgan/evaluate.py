@@ -1,182 +1,37 @@
-"""Put figures on a generator's images: `python -m dcgan.evaluate checkpoint=CKPT` or `samples=FILE.npy`."""
+"""Put figures on a generator's images: `python -m dcgan.evaluate checkpoint=CKPT` or `samples=FILE.npy`.
 
-import sys
-import time
+Only what reads the command line is imported up here; the evaluation itself is `dcgan.evaluation`.
+"""
+
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import hydra
-import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from torch.utils.tensorboard import SummaryWriter
+from omegaconf import DictConfig
 
-from dcgan import cli, subjects
-from dcgan.checks import UserError, check_int
-from dcgan.evaluation import Metrics, measure, measure_floor, reference
-from dcgan.files import plain, write_json
-from dcgan.grids import save_png
-from dcgan.metrics.classes import class_histogram
-from dcgan.metrics.judge import Judged, MissingJudgeError
-from dcgan.metrics.memorization import closest_pairs
-from dcgan.metrics.metric import Figure
-from dcgan.metrics.reference import Reference
-from dcgan.pictures import evaluation_picture, pairs_picture
-from dcgan.subjects import Subject
+from dcgan import cli
 from dcgan.sweeps import add_overrides
 
-PROBE = Figure("linear SVM on D's features; floor: an untrained D", "higher")
-PAIRS = 32
-TABLE_WIDTH = 100  # where the output is no terminal
 
+def act(cfg: DictConfig) -> None:
+    from dcgan.evaluation import evaluate
 
-def how_many(n: int | None, available: int | None, full: int) -> int:
-    """The number of images to measure; what is not the full one is said."""
-    chosen = min(wanted for wanted in (n, available, full) if wanted is not None)
-    if available is not None and chosen < available:
-        print(f"note: the first {chosen:,} of {available:,} images are measured", file=sys.stderr)
-    if chosen < full:
-        print(
-            f"WARNING: {chosen:,} images instead of {full:,}: distances come out larger and coverage smaller. Compare "
-            f"them with the floor, which is that of {chosen:,} real images, and with nothing else",
-            file=sys.stderr,
-        )
-    return chosen
-
-
-def check(cfg: DictConfig) -> None:
-    """Raise for the keys that no constructor of ours checks."""
-    check_int("batch_size", cfg.batch_size, 1)
-    check_int("seed", cfg.seed, 0)
-    if cfg.n is not None:
-        check_int("n", cfg.n, 1)
-    if (cfg.checkpoint is None) == (cfg.samples is None):
-        raise UserError("give either checkpoint=RUN/checkpoints/last.ckpt or samples=FILE.npy")
-    if cfg.probe and cfg.samples is not None:
-        raise UserError("probe=true looks at a discriminator: give checkpoint= instead of samples=")
-
-
-def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], choice: str) -> None:
-    """Measure, print the table, write the evaluation file and the pictures, and show them in TensorBoard."""
-    start = time.perf_counter()
-    check(cfg)
-    if cfg.checkpoint is not None:
-        subject = subjects.of_checkpoint(cfg, overrides)
-    else:
-        subject = subjects.of_samples(cfg, run_dir, choice)
-    try:
-        real = reference(subject.data, cli.device(cfg.device))
-    except MissingJudgeError as error:
-        raise UserError(f"{error}: python -m dcgan.metrics.classifier data={subject.choice} trains one") from error
-    metrics: Metrics = instantiate(cfg.evaluator, _convert_="all")
-    n = how_many(cfg.n, subject.available, len(real))
-
-    with bar() as progress:
-        task = progress.add_task(f"drawing {n:,} images", total=n)
-        parts = []
-        for part in subject.draw(n):
-            parts.append(part)
-            progress.update(task, advance=len(part))
-        task = progress.add_task("judging them", total=2 * len(metrics))
-        samples = real.look(torch.cat(parts))
-
-        def tell(what: str) -> None:
-            progress.update(task, advance=1, description=f"measuring {what}")
-
-        floor = measure_floor(metrics, cast(Any, OmegaConf.to_container(cfg.evaluator)), n, real, tell)
-        figures = measure(metrics, samples, real, tell)
-        if cfg.probe and subject.probe is not None:
-            tell("the discriminator's features")
-            figures["probe_accuracy"], floor["probe_accuracy"] = subject.probe(real.data)
-
-    known = {name: figure for metric in metrics.values() for name, figure in metric.figures.items()}
-    known["probe_accuracy"] = PROBE
-    print_table(figures, floor, known, real.judge_facts or {}, n)
-    write_json(
-        subject.output("evaluation.json"),
-        {
-            "metrics": plain(figures),
-            "floor": plain({name: floor[name] for name in figures}),
-            "better": {name: known[name].better for name in figures},
-            "n": n,
-            "judge": real.judge_facts,
-            "class_histogram": class_histogram(samples.logits).tolist(),
-            "checkpoint": None,
-            "samples": None,
-            subject.kind: subject.facts,
-            "seconds": time.perf_counter() - start,
-        },
-    )
-    show(subject, samples, real, figures)
-    print(f"evaluation   {subject.output('evaluation.json')}")
-    print(f"pictures     {subject.output('evaluation.png')}, {subject.output('closest_pairs.png')}")
-
-
-def bar() -> Progress:
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-def print_table(
-    figures: dict[str, float], floor: dict[str, float], known: dict[str, Figure], judge: dict[str, Any], n: int
-) -> None:
-    table = Table(
-        title=f"{n:,} images of {judge['data']}; judge version {judge['version']}, {judge['accuracy']:.2%} right",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
-    for column in ("figure", "", "generated", "real (floor)", "better"):
-        table.add_column(column, justify="right" if column in ("generated", "real (floor)") else "left")
-    for name, value in figures.items():
-        table.add_row(name, known[name].label, f"{value:.4g}", f"{floor[name]:.4g}", known[name].better)
-    console = Console()
-    (console if console.is_terminal else Console(width=TABLE_WIDTH)).print(table)
-
-
-def show(subject: Subject, samples: Judged, real: Reference, figures: dict[str, float]) -> None:
-    """The pictures, as files and in TensorBoard."""
-    picture = evaluation_picture(samples, real)
-    pairs = pairs_picture(*closest_pairs(samples, real, PAIRS))
-    save_png(subject.output("evaluation.png"), picture)
-    save_png(subject.output("closest_pairs.png"), pairs)
-    with SummaryWriter(subject.run_dir) as writer:
-        writer.add_image("evaluation", picture, subject.step)
-        writer.add_image("evaluation/closest_pairs", pairs, subject.step)
-        for name, value in figures.items():
-            writer.add_scalar(f"evaluation/{name}", value, subject.step)
-
-
-@hydra.main(version_base="1.3", config_path=str(cli.CONF), config_name="evaluate")
-def task(cfg: DictConfig) -> None:
     job: Any = HydraConfig.get()
-    try:
-        evaluate(cfg, Path(job.runtime.output_dir), list(job.overrides.task), job.runtime.choices.data)
-    except Exception as error:
-        cli.fail(error)
+    evaluate(cfg, Path(job.runtime.output_dir), list(job.overrides.task), job.runtime.choices.data)
 
 
 def prepare(arguments: list[str]) -> list[str]:
     """A checkpoint's evaluation goes beside it, not into a folder of its own."""
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if key == "checkpoint" and value not in ("", "null"):
-            folder = Path(value.strip("'\"")).parent
-            arguments = add_overrides(arguments, [f"hydra.run.dir={folder}"])
-    return [cli.quoted(argument) for argument in arguments]
+        path = Path(value.strip("'\""))
+        if key == "checkpoint" and path.is_file() and not any(a.startswith("hydra.run.dir=") for a in arguments):
+            return add_overrides(arguments, [f"hydra.run.dir={path.parent}"])
+    return arguments
 
 
 def main() -> None:
-    def command() -> None:
-        sys.argv[1:] = prepare(sys.argv[1:])
-        task()
-
-    cli.run(command)
+    cli.main("evaluate", act, prepare)
 
 
 if __name__ == "__main__":

@@ -1,67 +1,152 @@
-"""From images to figures: what `python -m dcgan.evaluate` and a training's own measurements share."""
+"""From what is to be evaluated to its table, its evaluation file and its pictures."""
 
-from collections.abc import Callable
-from typing import Any
+import sys
+import time
+from pathlib import Path
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from torch.utils.tensorboard import SummaryWriter
 
-from dcgan.cache import cached, digest, scalars
-from dcgan.checks import UserError
-from dcgan.data import ImageData, InMemoryData
-from dcgan.metrics.judge import Judged, load_judge
-from dcgan.metrics.metric import Metric
+from dcgan import cli, subjects
+from dcgan.checks import UserError, check_int
+from dcgan.files import plain, write_json
+from dcgan.grids import save_png
+from dcgan.measuring import Metrics, measure, measure_floor, reference
+from dcgan.metrics.classes import class_histogram
+from dcgan.metrics.judge import Judged, MissingJudgeError
+from dcgan.metrics.memorization import closest_pairs
+from dcgan.metrics.metric import Figure
 from dcgan.metrics.reference import Reference
+from dcgan.pictures import evaluation_picture, pairs_picture
+from dcgan.subjects import Subject
 
-Metrics = dict[str, Metric]
-Tell = Callable[[str], None]  # is told what is measured next
+PROBE = Figure("linear SVM on D's features; floor: an untrained D", "higher")
+PAIRS = 32
+TABLE_WIDTH = 100  # where the output is no terminal
 
 
-def silent(what: str) -> None:
-    """Tell nobody."""
+def how_many(n: int | None, available: int | None, full: int) -> int:
+    """The number of images to measure; what is not the full one is said."""
+    chosen = min(wanted for wanted in (n, available, full) if wanted is not None)
+    if available is not None and chosen < available:
+        print(f"note: the first {chosen:,} of {available:,} images are measured", file=sys.stderr)
+    if chosen < full:
+        print(
+            f"WARNING: {chosen:,} images instead of {full:,}: distances come out larger and coverage smaller. Compare "
+            f"them with the floor, which is that of {chosen:,} real images, and with nothing else",
+            file=sys.stderr,
+        )
+    return chosen
 
 
-def reference(data: ImageData, device: torch.device) -> Reference:
-    """The real images of a data module and their judge.
+def check(cfg: DictConfig) -> None:
+    """Raise for the keys that no constructor of ours checks."""
+    check_int("batch_size", cfg.batch_size, 1)
+    check_int("seed", cfg.seed, 0)
+    if cfg.n is not None:
+        check_int("n", cfg.n, 1)
+    if (cfg.checkpoint is None) == (cfg.samples is None):
+        raise UserError("give either checkpoint=RUN/checkpoints/last.ckpt or samples=FILE.npy")
+    if cfg.probe and cfg.samples is not None:
+        raise UserError("probe=true looks at a discriminator: give checkpoint= instead of samples=")
 
-    UserError where the data has no test images or is not grey; MissingJudgeError where it has no judge yet.
+
+def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], choice: str) -> None:
+    """Measure, print the table, write the evaluation file and the pictures, and show them in TensorBoard.
+
+    cfg: conf/evaluate.yaml with the `overrides`; run_dir: for the files of samples=; choice: of the data group.
     """
-    if not isinstance(data, InMemoryData):
-        raise UserError(f"{data.dataset_name} has neither test images nor classes, so it can have no judge")
-    if data.channels != 1:
-        raise UserError(f"judges see grey images, and data.channels is {data.channels}")
-    judge = load_judge(data.dataset_name, device)
-    data.prepare_data()
-    return Reference(data, judge)
+    start = time.perf_counter()
+    check(cfg)
+    if cfg.checkpoint is not None:
+        subject = subjects.of_checkpoint(cfg, overrides)
+    else:
+        subject = subjects.of_samples(cfg, run_dir, choice)
+    try:
+        real = reference(subject.data, cli.device(cfg.device))
+    except MissingJudgeError as error:
+        raise UserError(f"{error}: python -m dcgan.metrics.classifier data={subject.choice} trains one") from error
+    metrics: Metrics = instantiate(cfg.evaluator, _convert_="all")
+    n = how_many(cfg.n, subject.available, len(real))
+
+    with bar() as progress:
+        task = progress.add_task(f"drawing {n:,} images", total=n)
+        parts = []
+        for part in subject.draw(n):
+            parts.append(part)
+            progress.update(task, advance=len(part))
+        task = progress.add_task("judging them", total=2 * len(metrics))
+        samples = real.look(torch.cat(parts))
+
+        def tell(what: str) -> None:
+            progress.update(task, advance=1, description=f"measuring {what}")
+
+        floor = measure_floor(metrics, cast(Any, OmegaConf.to_container(cfg.evaluator)), n, real, tell)
+        figures = measure(metrics, samples, real, tell)
+        if cfg.probe and subject.probe is not None:
+            tell("the discriminator's features")
+            figures["probe_accuracy"], floor["probe_accuracy"] = subject.probe(real.data)
+
+    known = {name: figure for metric in metrics.values() for name, figure in metric.figures.items()}
+    known["probe_accuracy"] = PROBE
+    print_table(figures, floor, known, real.judge_facts or {}, n)
+    write_json(
+        subject.output("evaluation.json"),
+        {
+            "metrics": plain(figures),
+            "floor": plain({name: floor[name] for name in figures}),
+            "better": {name: known[name].better for name in figures},
+            "n": n,
+            "judge": real.judge_facts,
+            "class_histogram": class_histogram(samples.logits).tolist(),
+            "checkpoint": None,
+            "samples": None,
+            subject.kind: subject.facts,
+            "seconds": time.perf_counter() - start,
+        },
+    )
+    show(subject, samples, real, figures)
+    print(f"evaluation   {subject.output('evaluation.json')}")
+    print(f"pictures     {subject.output('evaluation.png')}, {subject.output('closest_pairs.png')}")
 
 
-def directions(metrics: Metrics) -> dict[str, str]:
-    """Where each figure should go, as `Figure.better` says."""
-    return {name: figure.better for metric in metrics.values() for name, figure in metric.figures.items()}
+def bar() -> Progress:
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def measure(metrics: Metrics, samples: Judged, real: Reference, tell: Tell = silent) -> dict[str, float]:
-    """All figures of the samples, in the metrics' order; NaN where one is undefined."""
-    figures: dict[str, float] = {}
-    for name, metric in metrics.items():
-        tell(name)
-        figures |= metric(samples, real)
-    return figures
+def print_table(
+    figures: dict[str, float], floor: dict[str, float], known: dict[str, Figure], judge: dict[str, Any], n: int
+) -> None:
+    table = Table(
+        title=f"{n:,} images of {judge['data']}; judge version {judge['version']}, {judge['accuracy']:.2%} right",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    for column in ("figure", "", "generated", "real (floor)", "better"):
+        table.add_column(column, justify="right" if column in ("generated", "real (floor)") else "left")
+    for name, value in figures.items():
+        table.add_row(name, known[name].label, f"{value:.4g}", f"{floor[name]:.4g}", known[name].better)
+    console = Console()
+    (console if console.is_terminal else Console(width=TABLE_WIDTH)).print(table)
 
 
-def measure_floor(
-    metrics: Metrics, config: dict[str, Any], n: int, real: Reference, tell: Tell = silent
-) -> dict[str, float]:
-    """The same figures of n real images; kept in the cache, with `config`, what the metrics were made from."""
-
-    def compute() -> dict[str, Tensor]:
-        train = real.train(n)
-        figures: dict[str, float] = {}
-        for name, metric in metrics.items():
-            tell(f"{name}, of real images")
-            figures |= metric.floor(train, real)
-        return scalars(figures)
-
-    data = real.data
-    key = [real.key, digest([real.train_images, real.train_labels]), data.limit, data.image_size, n, config]
-    return {name: value.item() for name, value in cached("floor", key, compute).items()}
+def show(subject: Subject, samples: Judged, real: Reference, figures: dict[str, float]) -> None:
+    """The pictures, as files and in TensorBoard."""
+    picture = evaluation_picture(samples, real)
+    pairs = pairs_picture(*closest_pairs(samples, real, PAIRS))
+    save_png(subject.output("evaluation.png"), picture)
+    save_png(subject.output("closest_pairs.png"), pairs)
+    with SummaryWriter(subject.run_dir) as writer:
+        writer.add_image("evaluation", picture, subject.step)
+        writer.add_image("evaluation/closest_pairs", pairs, subject.step)
+        for name, value in figures.items():
+            writer.add_scalar(f"evaluation/{name}", value, subject.step)

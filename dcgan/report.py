@@ -15,10 +15,10 @@ from torch.utils.tensorboard.summary import hparams
 
 from dcgan import __version__
 from dcgan.callbacks import Monitor
-from dcgan.evaluation import directions
 from dcgan.files import plain, write_json
 from dcgan.gan import GAN
 from dcgan.loggers import log_graph
+from dcgan.measuring import directions
 from dcgan.networks import count_parameters
 from dcgan.validation import Validation
 
@@ -108,10 +108,10 @@ class Report(L.Callback):
         images = gan.step * trainer.datamodule.images_per_step * trainer.world_size
         device = trainer.strategy.root_device
         gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-        latest = self.monitor.latest | self.validation.latest
+        latest = self.validation.latest | self.monitor.latest
         return {
             "metrics": plain({name.partition("/")[2]: value for name, value in latest.items()}),
-            "better": {"images_per_second": "higher"} | directions(self.validation.metrics),
+            "better": directions(self.validation.metrics) | {"images_per_second": "higher"},
             "judge": self.validation.judge_facts,
             "step": gan.step,
             "wall_seconds": self.monitor.seconds,

@@ -12,16 +12,21 @@ from torch import Tensor
 from dcgan.callbacks import Monitor, at_the_end, log, total_steps
 from dcgan.checks import UserError, check_int
 from dcgan.data import InMemoryData
-from dcgan.evaluation import Metrics, measure, reference
 from dcgan.gan import GAN
+from dcgan.measuring import Metrics, measure, reference
 from dcgan.metrics.judge import Judged, MissingJudgeError
 from dcgan.metrics.reference import Reference
 from dcgan.trained import latents
 
 TIMES = 5  # in a run, where nothing else is asked for
 BATCH = 500
+FIRST_N = 2000  # images before the first step, which nobody should have to wait for
 BEST = "val/frechet"
 KEPT = ("best", "best_step", "latest", "seconds", "judge_facts")  # in checkpoints
+
+
+def without_judge(metrics: Metrics) -> Metrics:
+    return {name: metric for name, metric in metrics.items() if not metric.needs_judge}
 
 
 class Validation(L.Callback):
@@ -30,6 +35,8 @@ class Validation(L.Callback):
     share each; the first one measures, and all agree on its figures.
 
     metrics: without a judge for the data, those that need one are left out, with one line that says so.
+    Before the first step the metrics that need no judge are measured on fewer images: how a network upsamples shows in
+    its checkerboard from the start.
     monitor: whose clock stands still meanwhile.
     every_n_steps: None: five times in a run. n: None: as many as there are test images.
     `best` is the lowest Frechet distance so far, `best_step` where that was.
@@ -69,11 +76,13 @@ class Validation(L.Callback):
         self.real = self.prepare(trainer) if self.metrics else None
         self.judge_facts = self.real.judge_facts if self.real else None
         self.classes = len(self.real.prior) if self.real and self.judge_facts else 0
+        first = without_judge(self.metrics)
+        if self.real is not None and first and gan.step == 0:
+            self.measure(trainer, gan, self.real, first, FIRST_N)
 
     def prepare(self, trainer: L.Trainer) -> Reference | None:
         """The real images; None, with one line that says why, where nothing can be measured against them."""
         data = trainer.datamodule
-        judge_less = {name: metric for name, metric in self.metrics.items() if not metric.needs_judge}
         try:
             return reference(data, trainer.strategy.root_device)
         except MissingJudgeError as error:
@@ -81,7 +90,7 @@ class Validation(L.Callback):
             reason = f"{error} ({command} trains one)"
         except UserError as error:
             reason = str(error)
-        self.metrics = judge_less if isinstance(data, InMemoryData) else {}
+        self.metrics = without_judge(self.metrics) if isinstance(data, InMemoryData) else {}
         if trainer.is_global_zero:
             left = ", ".join(self.metrics) or "nothing"
             self.console.print(f"metrics        {reason}: {left} will be measured, no best.ckpt kept", highlight=False)
@@ -89,12 +98,12 @@ class Validation(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         if self.real is not None and (gan.step % self.period == 0 or at_the_end(trainer)):
-            self.measure(trainer, gan, self.real)
+            self.measure(trainer, gan, self.real, self.metrics, self.n or len(self.real))
 
-    def measure(self, trainer: L.Trainer, gan: GAN, real: Reference) -> None:
+    def measure(self, trainer: L.Trainer, gan: GAN, real: Reference, metrics: Metrics, n: int) -> None:
         start = time.perf_counter()
-        samples = self.draw(trainer, gan, real)
-        figures = measure(self.metrics, samples, real) if samples is not None else {}
+        samples = self.draw(trainer, gan, real, min(n, len(real)))
+        figures = measure(metrics, samples, real) if samples is not None else {}
         if trainer.world_size > 1:
             figures = trainer.strategy.broadcast(figures)
         self.latest = {f"val/{name}": value for name, value in figures.items()}
@@ -105,9 +114,8 @@ class Validation(L.Callback):
         self.seconds += elapsed
         self.monitor.pause(elapsed)
 
-    def draw(self, trainer: L.Trainer, gan: GAN, real: Reference) -> Judged | None:
+    def draw(self, trainer: L.Trainer, gan: GAN, real: Reference, n: int) -> Judged | None:
         """The samples of all processes, on the first one; None on the others."""
-        n = min(self.n or len(real), len(real))
         z = latents(gan.generator, n, gan.seed).tensor_split(trainer.world_size)[trainer.global_rank]
         with gan.common_statistics():
             images = torch.cat([gan.sample(part.to(gan.device)).cpu() for part in z.split(BATCH)])

@@ -90,6 +90,20 @@ def test_the_best_comes_first_and_is_tested_against_the_others_with_holms_correc
     assert math.isnan(one["single"])
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((700.0, 900.0, 1100.0), "900 ± 497"),
+        ((4.0, 4.1, 4.2), "4.10 ± 0.25"),
+        ((0.00021, 0.00023), "0.00022 ± 0.00013"),
+        ((5.0, 5.0), "5"),
+        ((4.12345,), "4.123"),
+    ],
+)
+def test_numbers_have_as_many_decimals_as_their_interval_supports(values, expected):
+    assert compare.number(Spread(values)) == expected
+
+
 def test_equal_values_are_not_told_apart_and_constant_ones_that_differ_are():
     same, other = Spread((1.0, 1.0)), Spread((2.0, 2.0))
     assert against_best({"a": same, "b": same}, "lower") == {"b": 1.0}
@@ -104,7 +118,7 @@ def test_the_command_prints_and_writes_table_csv_and_plot(command, tmp_path):
     assert text.strip() in outcome.out
     frechet = text.split("### frechet")[1].split("###")[0]
     best, other = [line for line in frechet.splitlines() if line.startswith("| model")]
-    assert best.startswith("| model=upsample_conv   | 4.1 ± 0.25 | 3 |")
+    assert best.startswith("| model=upsample_conv   | 4.10 ± 0.25 | 3 |")
     assert "worse (p = 0.00" in other
     coverage = text.split("### coverage")[1].split("###")[0]
     assert "not told apart from the best by these seeds (p = 1)" in coverage

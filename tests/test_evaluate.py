@@ -80,6 +80,15 @@ def test_the_same_checkpoint_has_the_same_figures_and_another_seed_others(dcgan_
     assert figures[0] == figures[1] != figures[2]
 
 
+def test_the_average_of_the_weights_draws_where_there_is_one(dcgan_train):
+    dcgan_train(*TINY, *RUN, "max_steps=3", "ema.decay=.5")
+    checkpoint = read_checkpoint("run/checkpoints/last.ckpt")
+    state = checkpoint["state_dict"]
+    for name, value in load_generator(checkpoint, torch.device("cpu")).network.state_dict().items():
+        assert torch.equal(value, state[f"ema.network.{name}"]), name
+    assert not torch.equal(state["generator.to_image.weight"], state["ema.network.to_image.weight"])
+
+
 def test_latent_vectors_depend_on_the_seed_and_their_number_alone(dcgan_train):
     dcgan_train(*TINY, *RUN, "max_steps=1")
     checkpoint = read_checkpoint("run/checkpoints/last.ckpt")

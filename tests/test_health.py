@@ -104,10 +104,10 @@ def test_a_symptom_is_said_once_also_by_a_resumed_run(dcgan_train):
 
 
 def test_a_symptom_that_passes_soon_is_not_said(dcgan_train, monkeypatch):
-    pattern = iter([True, True, False] * 100)
-    monkeypatch.setattr(health, "diversity", lambda images: 0.0 if next(pattern) else 1.0)
-    monkeypatch.setattr(health, "ALIKE", 0.5)
+    values = iter([1.0, *[0.0, 0.0, 1.0] * 100])  # of the real images first
+    monkeypatch.setattr(health, "diversity", lambda images: next(values))
     assert told(dcgan_train(*QUICK).out) == []
+    assert curve("collapse")[:6] == [1, 1, 0, 1, 1, 0]
 
 
 def test_nan_is_noted_in_tensorboard(dcgan_train):

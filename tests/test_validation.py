@@ -1,5 +1,6 @@
 import csv
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,12 @@ def test_the_figures_appear_at_their_steps_and_at_the_end_everywhere(dcgan_train
     assert set(rows("val/frechet")) == {3, 6, 7}
     board = events()
     assert {f"val/{name}" for name in NAMES} <= set(board.Tags()["scalars"])
-    assert [event.step for event in board.Scalars("val/cb2")] == [3, 6, 7]
+    assert [event.step for event in board.Scalars("val/cb2")] == [
+        0,
+        3,
+        6,
+        7,
+    ]  # the checkerboard is there from the start
     summary = json.loads(Path("run/summary.json").read_text())
     assert summary["metrics"].keys() >= NAMES
     assert summary["metrics"]["frechet"] == pytest.approx(rows("val/frechet")[7])
@@ -63,6 +69,18 @@ def test_measuring_does_not_change_the_weights(dcgan_train):
     assert differing(weights("often"), weights("never")) == []
     assert not Path("never/checkpoints/best.ckpt").exists()
     assert "frechet" not in json.loads(Path("never/summary.json").read_text())["metrics"]
+
+
+def test_the_clock_of_the_training_stands_still_meanwhile(dcgan_train, monkeypatch):
+    def slowly(*_) -> dict[str, float]:
+        time.sleep(2)
+        return {}
+
+    monkeypatch.setattr("dcgan.validation.measure", slowly)
+    dcgan_train(*TINY, *RUN, "max_steps=2", "metrics.every_n_steps=1")
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["metrics_seconds"] > 6
+    assert summary["wall_seconds"] < 2
 
 
 def planned(monkeypatch, *values: float) -> None:

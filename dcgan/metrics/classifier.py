@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-import hydra
 import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
@@ -97,16 +96,8 @@ def train(cfg: DictConfig) -> None:
     print(f"judge        {path}")
 
 
-@hydra.main(version_base="1.3", config_path=str(cli.CONF), config_name="classifier")
-def task(cfg: DictConfig) -> None:
-    try:
-        train(cfg)
-    except Exception as error:
-        cli.fail(error)
-
-
 def main() -> None:
-    cli.run(task)
+    cli.main("classifier", train)
 
 
 if __name__ == "__main__":

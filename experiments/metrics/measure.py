@@ -18,8 +18,8 @@ from hydra.utils import instantiate
 
 from dcgan import cli, report
 from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
-from dcgan.evaluation import measure, reference
 from dcgan.health import diversity
+from dcgan.measuring import measure, reference
 from dcgan.metrics.memorization import to_train
 from dcgan.trained import latents
 from dcgan.training import build_gan
