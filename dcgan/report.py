@@ -94,7 +94,7 @@ class Report(L.Callback):
         self.finish(trainer, gan)
         # the metrics' names alone: TensorBoard takes their last values from the curves, which Lightning's own call
         # would write a second time
-        for part in hparams(self.summary["hyperparameters"], self.monitor.latest | self.validation.latest):
+        for part in hparams(self.summary["hyperparameters"], self.validation.latest | self.monitor.latest):
             self.tensorboard.experiment.file_writer.add_summary(part)
 
     def finish(self, trainer: L.Trainer, gan: GAN) -> None:

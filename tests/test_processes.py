@@ -193,6 +193,7 @@ def test_the_wheel_trains_from_another_folder(installed, mnist_root, command):
         cwd=elsewhere, DCGAN_DATA_DIR=str(mnist_root),
     )  # fmt: skip
     assert torch.load(elsewhere / "run" / "checkpoints" / "last.ckpt", weights_only=True)["step"] == 2
+    assert (elsewhere / "run" / "checkpoints" / "best.ckpt").exists()  # the judge has come along
 
 
 def test_the_demo_takes_the_embedded_digits_where_mnist_cannot_be_had(tmp_path):

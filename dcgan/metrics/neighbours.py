@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-BLOCK = 500
+BLOCK = 200
 
 
 def radii(points: Float[Tensor, "n d"], k: int) -> Float[Tensor, " n"]:
