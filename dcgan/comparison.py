@@ -25,8 +25,10 @@ ASIDE = (
     "metrics.every_n_steps",
     "data.root",
     "data.workers",
-    "trainer",
+    "trainer.accelerator",
+    "trainer.strategy",
 )
+ASIDE_GROUPS = ("trainer", "evaluator")  # precision and number of processes stay
 FAILURE = "failure.txt"
 
 
@@ -108,7 +110,7 @@ def find_runs(folder: Path, full: bool) -> tuple[list[Run], dict[Path, str]]:
 def read_run(folder: Path, full: bool) -> Run:
     summary = json.loads((folder / "summary.json").read_text())
     source = json.loads((folder / "checkpoints" / "last.evaluation.json").read_text()) if full else summary
-    settings = {group: option for group, option in summary["choices"].items() if not aside(group)}
+    settings = {group: option for group, option in summary["choices"].items() if group not in ASIDE_GROUPS}
     config = {key: value for key, value in flatten(summary["config"]).items() if not aside(key)}
     settings |= {key: json.dumps(value).strip('"') for key, value in config.items()}
     settings["judge"] = (source["judge"] or {}).get("sha256", "none")[:8]

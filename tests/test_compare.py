@@ -59,6 +59,17 @@ def test_groups_are_named_by_the_fewest_settings_the_command_lines_own_first(tmp
     assert set(group_runs(find_runs(tmp_path, full=False)[0])) == {"penalty=none", "penalty=r1"}
 
 
+def test_where_a_run_ran_is_no_difference_but_its_precision_is(tmp_path):
+    for seed, (trainer, precision) in enumerate([("cpu", "32-true"), ("auto", "32-true"), ("gpu", "bf16-mixed")]):
+        settings = {"accelerator": trainer, "devices": 1, "precision": precision}
+        write_run(tmp_path / trainer, seed, {"frechet": 1.0}, choices={"trainer": trainer}.items(), trainer=settings)
+    groups = group_runs(find_runs(tmp_path, full=False)[0])
+    assert {name: len(runs) for name, runs in groups.items()} == {
+        "trainer.precision=32-true": 2,
+        "trainer.precision=bf16-mixed": 1,
+    }
+
+
 def test_runs_measured_with_different_judges_are_no_group(tmp_path):
     for seed in range(2):
         write_run(tmp_path / str(seed), seed, {"frechet": 1.0})

@@ -59,11 +59,11 @@ def test_what_is_kept_of_the_test_images_is_what_the_judge_says_now():
 
 
 def test_the_floor_belongs_to_its_number_of_images_and_to_its_size():
-    metrics = {"frechet": FrechetDistance()}
+    metrics, config = {"frechet": FrechetDistance()}, {"frechet": "of this test"}
     real, larger = build(), build("data.image_size=32")
-    floors = [measure_floor(metrics, {}, n, real)["frechet"] for n in (8, 16, 16)]
+    floors = [measure_floor(metrics, config, n, real)["frechet"] for n in (8, 16, 16)]
     assert floors[1] == floors[2] != floors[0]
-    assert measure_floor(metrics, {}, 16, larger)["frechet"] != floors[1]
+    assert measure_floor(metrics, config, 16, larger)["frechet"] != floors[1]
 
 
 def test_without_a_judge_there_is_nothing_to_see():
