@@ -69,7 +69,7 @@ class ProgressBar(L.Callback):
         self.images_per_step = trainer.datamodule.images_per_step * trainer.world_size
         self.total_steps = total_steps(trainer, gan)
         self.task = self.progress.add_task("", total=self.total_steps, completed=gan.step, figures="")
-        self.drawn = time.monotonic()
+        self.drawn, self.shown_step = time.monotonic(), -1
         if self.console.is_terminal and trainer.is_global_zero:
             self.progress.start()
 
@@ -79,7 +79,8 @@ class ProgressBar(L.Callback):
             self.draw(gan)
 
     def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
-        self.draw(gan)
+        if self.shown_step != gan.step or self.console.is_terminal:  # a last line that already stands there will do
+            self.draw(gan)
         self.progress.stop()
 
     def on_exception(self, trainer: L.Trainer, gan: GAN, exception: BaseException) -> None:
@@ -97,7 +98,7 @@ class ProgressBar(L.Callback):
 
     @rank_zero_only
     def draw(self, gan: GAN) -> None:
-        self.drawn = time.monotonic()
+        self.drawn, self.shown_step = time.monotonic(), gan.step
         self.progress.update(self.task, completed=gan.step, figures=self.figures())
         if self.console.is_terminal:
             self.progress.refresh()
