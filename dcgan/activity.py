@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dcgan.networks import evaluating, hidden_activations
@@ -53,7 +53,12 @@ def watched(network: nn.Module, found: dict[str, Tensor]) -> Iterator[None]:
 
 
 @torch.no_grad()
-def measure(generator: nn.Module, discriminator: nn.Module, z: Float[Tensor, "n latent_dim"]) -> dict[str, Tensor]:
+def measure(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    z: Float[Tensor, "n latent_dim"],
+    label: Int64[Tensor, " n"] | None = None,
+) -> dict[str, Tensor]:
     """(dead, saturated) of every hidden activation on the images of z, in eval mode: no statistics move."""
     found: dict[str, dict[str, Tensor]] = {"generator": {}, "discriminator": {}}
     with (
@@ -61,5 +66,5 @@ def measure(generator: nn.Module, discriminator: nn.Module, z: Float[Tensor, "n 
         watched(generator, found["generator"]),
         watched(discriminator, found["discriminator"]),
     ):
-        discriminator(generator(z))
+        discriminator(generator(z, label), label)
     return {f"{network}/{name}": value for network, layers in found.items() for name, value in layers.items()}

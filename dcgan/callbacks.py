@@ -149,7 +149,7 @@ class Activity(L.Callback):
 
     @rank_zero_only
     def measure(self, trainer: L.Trainer, gan: GAN) -> None:
-        layers = activity.measure(gan.generator, gan.discriminator, gan.fixed_z)
+        layers = activity.measure(gan.generator, gan.discriminator, gan.fixed_z, gan.fixed_label)
         metrics = {}
         for name, (dead, saturated) in zip(layers, torch.stack(list(layers.values())).tolist(), strict=True):
             metrics[f"units_dead/{name}"] = dead
@@ -195,11 +195,13 @@ class Samples(L.Callback):
 
     @rank_zero_only
     def draw(self, trainer: L.Trainer, gan: GAN) -> None:
-        fixed = image_grid(gan.sample(gan.fixed_z))
+        columns = gan.generator.classes or None  # one for each class
+        fixed = image_grid(gan.sample(gan.fixed_z, gan.fixed_label), columns)
         self.latest = self.folder / f"step_{gan.step:06d}.png"
         save_png(self.latest, fixed)
         self.show(trainer, "samples/fixed_noise", fixed, gan.step)
-        self.show(trainer, "samples/fresh_noise", image_grid(gan.sample(gan.fresh_z(len(gan.fixed_z)))), gan.step)
+        fresh = image_grid(gan.sample(gan.fresh_z(len(gan.fixed_z)), gan.fixed_label), columns)
+        self.show(trainer, "samples/fresh_noise", fresh, gan.step)
 
     @rank_zero_only
     def show(self, trainer: L.Trainer, name: str, grid: Tensor, step: int) -> None:

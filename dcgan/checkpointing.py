@@ -149,6 +149,7 @@ class Checkpoints(L.Callback):
         checkpoint["format"] = FORMAT
         checkpoint["config"] = self.config
         checkpoint["choices"] = self.choices
+        checkpoint["dataset"] = trainer.datamodule.dataset_name
 
 
 def resumed_config(

@@ -10,36 +10,30 @@ from typing import Any
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from filelock import FileLock
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from dcgan.batches import BatchIndices, ResumableLoader
 from dcgan.checks import UserError, check_int, first_line
-from dcgan.pixels import PixelRange
+from dcgan.pixels import PixelRange, fit_images
 
 
 class MissingDataError(UserError):
     """A data set is neither here nor can it be downloaded."""
 
 
-def fit_images(images: UInt8[Tensor, "n h w"], image_size: int, channels: int) -> UInt8[Tensor, "n c s s"]:
-    """Grey images, resized (bilinear, antialiased) where they have another size, the same in every channel."""
-    fitted = images[:, None]
-    if fitted.shape[-2:] != (image_size, image_size):
-        size = (image_size, image_size)
-        parts = [F.interpolate(part.float(), size, mode="bilinear", antialias=True) for part in fitted.split(4096)]
-        fitted = torch.cat([part.round_().clamp_(0, 255).to(torch.uint8) for part in parts])
-    return fitted.expand(-1, channels, -1, -1)
+Batch = tuple[Float[Tensor, "b c h w"], Int64[Tensor, " b"] | None]
 
 
 class ImageData(L.LightningDataModule):
-    """What every data module has: sizes, and batches whose order is a function of (seed, epoch).
+    """What every data module has: sizes, and batches whose order is a function of (seed, epoch): images and, if it is
+    `labelled`, their classes, else None.
 
     image_size: in pixels; channels: 1 or 3; pixels: the networks' range.
     batch_size: images of one D update on one process; a training batch holds batches_per_step of them.
-    limit: use only the first `limit` training images. Raises ValueError for a count below 1.
+    limit: use only the first `limit` training images. classes: how many there are; None: the images have none.
+    Raises ValueError for a count below 1, and for labelled without classes.
     """
 
     def __init__(
@@ -50,6 +44,8 @@ class ImageData(L.LightningDataModule):
         batch_size: int,
         batches_per_step: int = 1,
         limit: int | None = None,
+        classes: int | None = None,
+        labelled: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -59,10 +55,14 @@ class ImageData(L.LightningDataModule):
         check_int("data.batch_size", batch_size, 1)
         if limit is not None:
             check_int("data.limit", limit, 1)
+        if classes is not None:
+            check_int("data.classes", classes, 1)
+        if not isinstance(labelled, bool) or (labelled and classes is None):
+            raise ValueError(f"data.labelled must be false, or true with data.classes, got {labelled!r}")
         check_int("seed", seed, 0)
         self.image_size, self.channels, self.pixels = image_size, channels, pixels
         self.batch_size, self.batches_per_step = batch_size, batches_per_step
-        self.limit, self.seed = limit, seed
+        self.limit, self.classes, self.labelled, self.seed = limit, classes, labelled, seed
 
     @property
     def images_per_step(self) -> int:
@@ -90,6 +90,10 @@ class ImageData(L.LightningDataModule):
         """The first m <= n training images."""
         raise NotImplementedError
 
+    def label_prior(self) -> Float[Tensor, " k"]:
+        """Each class's share of the images that are trained on, where they are labelled."""
+        raise NotImplementedError
+
     @property
     def dataset_name(self) -> str:
         """Of the data set, the same on every machine: what its judge is known by."""
@@ -100,6 +104,7 @@ class InMemoryData(ImageData):
     """Held in memory as uint8; on a GPU, in the GPU's memory."""
 
     train_images: UInt8[Tensor, "n c h w"]
+    train_labels: Int64[Tensor, " n"]
 
     def load(self, train: bool) -> tuple[UInt8[Tensor, "n h w"], Int64[Tensor, " n"]]:
         """All training or all test images as they are stored, and their classes, counted from 0."""
@@ -110,18 +115,39 @@ class InMemoryData(ImageData):
         return fit_images(images, self.image_size, self.channels)
 
     def setup(self, stage: str) -> None:
-        self.train_images = self.fit(self.load(train=True)[0][: self.limit])
+        images, labels = self.load(train=True)
+        self.train_images, self.train_labels = self.fit(images[: self.limit]), labels[: self.limit]
+        if self.labelled:
+            check_labels(self.train_labels, self.classes)
 
     def train_dataloader(self) -> ResumableLoader:
         images = self.train_images.to(self.device)
+        labels = self.train_labels.to(self.device) if self.labelled else None
 
-        def fetch(indices: BatchIndices) -> Iterator[Float[Tensor, "b c h w"]]:
-            return (self.pixels.encode(images[index]) for index in indices)
+        def fetch(indices: BatchIndices) -> Iterator[Batch]:
+            for index in indices:
+                yield self.pixels.encode(images[index]), None if labels is None else labels[index]
 
         return ResumableLoader(self.batch_indices(len(images), self.device), fetch)
 
     def preview(self, n: int) -> UInt8[Tensor, "m c h w"]:
         return self.train_images[:n]
+
+    def label_prior(self) -> Float[Tensor, " k"]:
+        return class_shares(self.train_labels, self.classes)
+
+
+def check_labels(labels: Int64[Tensor, " n"], classes: int | None) -> None:
+    """Raise UserError unless all labels are in [0, classes)."""
+    if int(labels.max()) >= (classes or 0):
+        raise UserError(
+            f"there are labels up to {int(labels.max())}: set data.classes to more than the {classes} given"
+        )
+
+
+def class_shares(labels: Int64[Tensor, " n"], classes: int | None) -> Float[Tensor, " k"]:
+    counts = labels.bincount(minlength=classes or 0)
+    return counts / counts.sum()
 
 
 class TorchvisionData(InMemoryData):
@@ -141,9 +167,11 @@ class TorchvisionData(InMemoryData):
         batch_size: int,
         batches_per_step: int = 1,
         limit: int | None = None,
+        classes: int | None = None,
+        labelled: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(image_size, channels, pixels, batch_size, batches_per_step, limit, seed)
+        super().__init__(image_size, channels, pixels, batch_size, batches_per_step, limit, classes, labelled, seed)
         self.dataset, self.root = dataset, Path(root)
 
     def prepare_data(self) -> None:

@@ -22,6 +22,7 @@ def act(cfg: DictConfig) -> None:
 
 def prepare(arguments: list[str]) -> list[str]:
     """A checkpoint's evaluation goes beside it, not into a folder of its own."""
+    arguments = ["probe=linear" if argument == "probe=true" else argument for argument in arguments]
     for argument in arguments:
         key, _, value = argument.partition("=")
         path = Path(value.strip("'\""))

@@ -18,16 +18,16 @@ from dcgan import cli, subjects
 from dcgan.checks import UserError, check_int
 from dcgan.files import plain, write_json
 from dcgan.grids import save_png
-from dcgan.measuring import Metrics, measure, measure_floor, reference
+from dcgan.measuring import measure, measure_floor, reference, that_apply
 from dcgan.metrics.classes import class_histogram
 from dcgan.metrics.judge import Judged, MissingJudgeError
 from dcgan.metrics.memorization import closest_pairs
 from dcgan.metrics.metric import Figure
+from dcgan.metrics.probe import Probe
 from dcgan.metrics.reference import Reference
 from dcgan.pictures import evaluation_picture, pairs_picture
 from dcgan.subjects import Subject
 
-PROBE = Figure("linear SVM on D's features; floor: an untrained D", "higher")
 PAIRS = 32
 TABLE_WIDTH = 100  # where the output is no terminal
 
@@ -55,7 +55,7 @@ def check(cfg: DictConfig) -> None:
     if (cfg.checkpoint is None) == (cfg.samples is None):
         raise UserError("give either checkpoint=RUN/checkpoints/last.ckpt or samples=FILE.npy")
     if cfg.probe and cfg.samples is not None:
-        raise UserError("probe=true looks at a discriminator: give checkpoint= instead of samples=")
+        raise UserError("a probe looks at networks: give checkpoint= instead of samples=")
 
 
 def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], choice: str) -> None:
@@ -73,8 +73,10 @@ def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], choice: str) 
         real = reference(subject.data, cli.device(cfg.device))
     except MissingJudgeError as error:
         raise UserError(f"{error}: python -m dcgan.metrics.classifier data={subject.choice} trains one") from error
-    metrics: Metrics = instantiate(cfg.evaluator, _convert_="all")
     n = how_many(cfg.n, subject.available, len(real))
+    labels = subject.labels(n)
+    metrics = that_apply(instantiate(cfg.evaluator, _convert_="all"), judged=True, labelled=labels is not None)
+    probe: Probe | None = instantiate(cfg.probe)
 
     with bar() as progress:
         task = progress.add_task(f"drawing {n:,} images", total=n)
@@ -83,19 +85,20 @@ def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], choice: str) 
             parts.append(part)
             progress.update(task, advance=len(part))
         task = progress.add_task("judging them", total=2 * len(metrics))
-        samples = real.look(torch.cat(parts))
+        samples = real.look(torch.cat(parts), labels)
 
         def tell(what: str) -> None:
             progress.update(task, advance=1, description=f"measuring {what}")
 
         floor = measure_floor(metrics, cast(Any, OmegaConf.to_container(cfg.evaluator)), n, real, tell)
         figures = measure(metrics, samples, real, tell)
-        if cfg.probe and subject.probe is not None:
-            tell("the discriminator's features")
-            figures["probe_accuracy"], floor["probe_accuracy"] = subject.probe(real.data)
+        if probe is not None and subject.probe is not None:
+            tell("what a classifier makes of it")
+            probed, probed_floor = subject.probe(probe, real)
+            figures, floor = figures | probed, floor | probed_floor
 
     known = {name: figure for metric in metrics.values() for name, figure in metric.figures.items()}
-    known["probe_accuracy"] = PROBE
+    known |= probe.figures if probe is not None else {}
     print_table(figures, floor, known, real.judge_facts or {}, n)
     write_json(
         subject.output("evaluation.json"),

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import lightning as L
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -28,11 +29,13 @@ class GAN(L.LightningModule):
     pixels: the map between stored pixels and the networks' range.
     discriminator_steps: D updates a step, each on its own real batch with fresh fakes.
     ema_decay: of the average of G's weights that draws the samples; 0: G itself draws them.
-    seed: of the noise. fixed_n: latent vectors in `fixed_z`, the noise of the pictures that are compared over time.
+    seed: of the noise. fixed_n: latent vectors in `fixed_z`, the noise of the pictures that are compared over time, and
+    labels in `fixed_label`, each class in turn, where the networks are conditional.
     Raises ValueError for counts below 1, a decay outside [0, 1), and a penalty with batch norm in D.
     """
 
     fixed_z: Tensor
+    fixed_label: Tensor | None
 
     def __init__(
         self,
@@ -70,9 +73,19 @@ class GAN(L.LightningModule):
 
         rng = derive_generator(torch.device("cpu"), seed, Stream.FIXED)
         self.register_buffer("fixed_z", generator.draw_z(fixed_n, rng.device, rng))
+        self.register_buffer("fixed_label", self.labels_in_turn(fixed_n))
         rng = derive_generator(torch.device("cpu"), seed, Stream.STATISTICS)
-        start_statistics(generator, generator.draw_z(64, rng.device, rng))
+        start_statistics(generator, generator.draw_z(64, rng.device, rng), self.labels_in_turn(64))
         self.ema = EMA(generator, ema_decay) if ema_decay else None
+
+    def labels_in_turn(self, n: int) -> Int64[Tensor, " n"] | None:
+        """n labels, class after class; None where there are none."""
+        return torch.arange(n) % self.generator.classes if self.generator.classes else None
+
+    def on_fit_start(self) -> None:
+        if self.generator.classes:
+            for network in (self.generator, self.sampler):
+                network.label_prior.copy_(cast(Any, self.trainer).datamodule.label_prior())
 
     def configure_optimizers(self) -> list[Optimizer]:
         return [
@@ -80,28 +93,33 @@ class GAN(L.LightningModule):
             self.generator_optimizer(self.generator.parameters()),
         ]
 
-    def training_step(self, batch: Float[Tensor, "kn c h w"], batch_idx: int) -> dict[str, Tensor]:
+    def training_step(
+        self, batch: tuple[Float[Tensor, "kn c h w"], Int64[Tensor, " kn"] | None], batch_idx: int
+    ) -> dict[str, Tensor]:
         optimizer_d, optimizer_g = cast(list[Optimizer], self.optimizers())
         seed_device(self.device, self.seed, Stream.TRAINING, self.global_rank, self.step)
-        real_batches = batch.chunk(self.discriminator_steps)
+        images, labels = batch
+        real_batches = images.chunk(self.discriminator_steps)
+        label_batches = [None] * len(real_batches) if labels is None else labels.chunk(self.discriminator_steps)
 
         # D: ascend E[log D(x)] + E[log(1 - D(G(z)))], or the chosen loss's form of it
-        for k, real in enumerate(real_batches, start=1):
+        for k, (real, label) in enumerate(zip(real_batches, label_batches, strict=True), start=1):
             z = self.generator.draw_z(len(real), self.device)
             with torch.set_grad_enabled(k == len(real_batches)):  # only the last fakes have a G update to come
-                fake = self.generator(z)
-            real_logits = self.discriminator(real).float()
-            fake_logits = self.discriminator(fake.detach()).float()
+                fake = self.generator(z, label)  # the reals' labels, which so tell nothing of real and fake
+            real_logits = self.discriminator(real, label).float()
+            fake_logits = self.discriminator(fake.detach(), label).float()
             loss_d = self.loss.discriminator(real_logits, fake_logits)
             if self.penalty is not None:
-                loss_d = loss_d + self.penalty.penalty(self.discriminator, real, fake.detach())
+                critic = partial(self.discriminator, label=label)
+                loss_d = loss_d + self.penalty.penalty(critic, real, fake.detach())
             optimizer_d.zero_grad()
             self.manual_backward(loss_d)
             optimizer_d.step()
 
         # G: ascend E[log D(G(z))], or the chosen loss's form of it, through the D just updated
         with frozen(self.discriminator):
-            loss_g = self.loss.generator(self.discriminator(fake).float())
+            loss_g = self.loss.generator(self.discriminator(fake, label).float())
         optimizer_g.zero_grad()
         self.manual_backward(loss_g)
         optimizer_g.step()
@@ -126,15 +144,17 @@ class GAN(L.LightningModule):
         return any(isinstance(m, BATCH_NORM) for m in self.modules())
 
     @property
-    def sampler(self) -> nn.Module:
+    def sampler(self) -> LatentModel:
         """The network that draws: the average of G's weights where there is one, else G."""
-        return self.generator if self.ema is None else self.ema.network
+        return self.generator if self.ema is None else cast(LatentModel, self.ema.network)
 
     @torch.no_grad()
-    def sample(self, z: Float[Tensor, "n latent_dim"]) -> UInt8[Tensor, "n c h w"]:
+    def sample(
+        self, z: Float[Tensor, "n latent_dim"], label: Int64[Tensor, " n"] | None = None
+    ) -> UInt8[Tensor, "n c h w"]:
         """Images of z, drawn in eval mode: none depends on the others, and no running statistics move."""
         with evaluating(self.sampler):
-            return self.pixels.decode(self.sampler(z))
+            return self.pixels.decode(self.sampler(z, label))
 
     def fresh_z(self, n: int) -> Float[Tensor, "n latent_dim"]:
         """n latent vectors that belong to this step's pictures and touch no other random numbers."""
@@ -144,7 +164,7 @@ class GAN(L.LightningModule):
     def buffers_of_ranks(self) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         """Each process's running statistics, and their mean, which is what one process would have tracked over all
         the batches. A collective operation."""
-        own = {name: buffer for name, buffer in self.named_buffers() if name != "fixed_z"}
+        own = {name: buffer for name, buffer in self.named_buffers() if name not in ("fixed_z", "fixed_label")}
         ranks: list[Any] = [None] * self.trainer.world_size
         torch.distributed.all_gather_object(ranks, {name: buffer.cpu() for name, buffer in own.items()})
         return ranks, {

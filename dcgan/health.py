@@ -95,7 +95,7 @@ class Health(L.Callback):
         row, val = self.row, self.validation.latest
         gradient = row["train/gradient_norm_g"]
         self.largest_gradient = max(self.largest_gradient, gradient)
-        images, before = gan.sample(gan.fixed_z), self.images
+        images, before = gan.sample(gan.fixed_z, gan.fixed_label), self.images
         self.images = images
         missing = val.get("val/classes", self.validation.classes) < self.validation.classes
         return {

@@ -2,11 +2,10 @@
 
 from functools import partial
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from dcgan.checks import check_int, check_number
-from dcgan.networks import BATCH_NORM, Activation, LatentModel, apply_spectral_norm, block, init_weights
+from dcgan.networks import BATCH_NORM, Activation, ImageModel, LatentModel, Layers, block, init_weights
 from dcgan.normalization import Normalization
 from dcgan.prior import Prior
 from dcgan.upsampling import UpsampleConv
@@ -31,31 +30,29 @@ class KerasGenerator(LatentModel):
         prior: Prior,
         latent_dim: int = 100,
         base_channels: int = 64,
+        classes: int = 0,
     ) -> None:
-        super().__init__(prior, latent_dim, channels, base_channels)
+        super().__init__(prior, latent_dim, channels, base_channels, classes)
         check_image_size(image_size)
         start, wide, narrow = image_size // 4, 2 * base_channels, base_channels
 
-        self.start = nn.Sequential()
+        self.start = Layers()
         self.start.add_module(
             "project",
-            block(partial(nn.Linear, latent_dim, wide * start**2), nn.Identity(), activation),
+            block(partial(nn.Linear, latent_dim + classes, wide * start**2), nn.Identity(), activation),
         )
         self.start.add_module("to_map", nn.Unflatten(1, (wide, start, start)))
-        self.doublings = nn.Sequential(
-            block(partial(UpsampleConv, wide, wide), normalization.conv(wide), activation),
-            block(partial(UpsampleConv, wide, narrow), normalization.conv(narrow), activation),
+        self.doublings = Layers(
+            block(partial(UpsampleConv, wide + classes, wide), normalization.conv(wide), activation),
+            block(partial(UpsampleConv, wide + classes, narrow), normalization.conv(narrow), activation),
         )
-        self.to_image = nn.Conv2d(narrow, channels, 3, padding=1)
+        self.to_image = nn.Conv2d(narrow + classes, channels, 3, padding=1)
         self.output_activation = output_activation
         self.apply(init_weights)
         set_momentum(self)
 
-    def forward(self, z: Float[Tensor, "n latent_dim"]) -> Float[Tensor, "n c h w"]:
-        return self.output_activation(self.to_image(self.doublings(self.start(z))))
 
-
-class KerasDiscriminator(nn.Module):
+class KerasDiscriminator(ImageModel):
     """D: 3x3 convolutions to base / 2, base, 2 * base, 4 * base with strides 2, 2, 2, 1, a row and a column of zeros
     added right and below after the second, norm from the second on; dropout after each; flatten, one logit.
 
@@ -71,33 +68,30 @@ class KerasDiscriminator(nn.Module):
         base_channels: int = 64,
         dropout: float = 0.25,
         spectral_norm: bool = False,
+        classes: int = 0,
+        projection: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(channels, classes, projection)
         check_image_size(image_size)
-        check_int("channels", channels, 1)
         check_int("base_channels", base_channels, 2)
         check_number("dropout", dropout, 0, 1, brackets="[)")
         a, b, c, d = base_channels // 2, base_channels, 2 * base_channels, 4 * base_channels
+        planes = self.planes
 
         def padded(in_channels: int, out_channels: int, bias: bool) -> nn.Module:
             conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=bias)
             return nn.Sequential(conv, nn.ZeroPad2d((0, 1, 0, 1)))
 
-        self.halvings = nn.Sequential(
-            block(partial(nn.Conv2d, channels, a, 3, 2, 1), nn.Identity(), activation, dropout),
-            block(partial(padded, a, b), normalization.conv(b), activation, dropout),
-            block(partial(nn.Conv2d, b, c, 3, 2, 1), normalization.conv(c), activation, dropout),
-            block(partial(nn.Conv2d, c, d, 3, 1, 1), normalization.conv(d), activation, dropout),
+        self.halvings = Layers(
+            block(partial(nn.Conv2d, channels + planes, a, 3, 2, 1), nn.Identity(), activation, dropout),
+            block(partial(padded, a + planes, b), normalization.conv(b), activation, dropout),
+            block(partial(nn.Conv2d, b + planes, c, 3, 2, 1), normalization.conv(c), activation, dropout),
+            block(partial(nn.Conv2d, c + planes, d, 3, 1, 1), normalization.conv(d), activation, dropout),
         )
         side = (image_size // 4 + 2) // 2  # quartered, one row more, halved and rounded up
-        self.head = nn.Sequential(nn.Flatten(), nn.Linear(d * side**2, 1))
-        self.apply(init_weights)
+        self.head = Layers(nn.Flatten())
+        self.finish(d * side**2, spectral_norm)
         set_momentum(self)
-        if spectral_norm:
-            apply_spectral_norm(self)
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
-        return self.head(self.halvings(x)).squeeze(1)
 
 
 def set_momentum(network: nn.Module) -> None:

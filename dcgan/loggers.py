@@ -5,11 +5,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from torch import nn
+from torch import Tensor, nn
 
 from dcgan.files import atomic_path
 from dcgan.networks import evaluating
@@ -95,13 +94,24 @@ def tensorboard(run_dir: Path, resumed_step: int | None) -> TensorBoardLogger:
     return EventFile(save_dir=run_dir, name="", version="", default_hp_metric=False, flush_secs=10, **purge)
 
 
+class Both(nn.Module):
+    """D(G(z)), or with a label D(G(z, y), y)."""
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module) -> None:
+        super().__init__()
+        self.G, self.D = generator, discriminator
+
+    def forward(self, z: Tensor, *label: Tensor) -> Tensor:
+        return self.D(self.G(z, *label), *label)
+
+
 @rank_zero_only
-def log_graph(logger: TensorBoardLogger, generator: nn.Module, discriminator: nn.Module, z: torch.Tensor) -> None:
-    """The graph of D(G(z)), traced in eval mode so that no running statistics move."""
-    both = nn.Sequential()
-    both.add_module("G", generator)
-    both.add_module("D", discriminator)
+def log_graph(
+    logger: TensorBoardLogger, generator: nn.Module, discriminator: nn.Module, inputs: tuple[Tensor, ...]
+) -> None:
+    """The graph of D(G(z)), traced in eval mode so that no running statistics move. inputs: z, and a label if any."""
+    both = Both(generator, discriminator)
     with evaluating(generator, discriminator), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorBoard still traces with what torch 2.15 calls deprecated
         both.eval()  # add_graph would put the whole back into the mode that it finds
-        logger.experiment.add_graph(both, z, use_strict_trace=False)
+        logger.experiment.add_graph(both, inputs, use_strict_trace=False)

@@ -35,6 +35,15 @@ def reference(data: ImageData, device: torch.device) -> Reference:
     return Reference(data, judge)
 
 
+def that_apply(metrics: Metrics, judged: bool, labelled: bool) -> Metrics:
+    """The metrics that can be measured with or without a judge, on samples with or without labels."""
+    return {
+        name: metric
+        for name, metric in metrics.items()
+        if (judged or not metric.needs_judge) and (labelled or not metric.needs_labels)
+    }
+
+
 def directions(metrics: Metrics) -> dict[str, str]:
     """Where each figure should go, as `Figure.better` says."""
     return {name: figure.better for metric in metrics.values() for name, figure in metric.figures.items()}
@@ -52,7 +61,7 @@ def measure(metrics: Metrics, samples: Judged, real: Reference, tell: Tell = sil
 def measure_floor(
     metrics: Metrics, config: dict[str, Any], n: int, real: Reference, tell: Tell = silent
 ) -> dict[str, float]:
-    """The same figures of n real images; kept in the cache, with `config`, what the metrics were made from."""
+    """The same figures of n real images; kept in the cache, with `config`, what each metric was made from."""
 
     def compute() -> dict[str, Tensor]:
         train = real.train(n)
@@ -63,5 +72,6 @@ def measure_floor(
         return scalars(figures)
 
     data = real.data
-    key = [real.key, digest([real.train_images, real.train_labels]), data.limit, data.image_size, n, config]
+    made_from = {name: config[name] for name in metrics}
+    key = [real.key, digest([real.train_images, real.train_labels]), data.limit, data.image_size, n, made_from]
     return {name: value.item() for name, value in cached("floor", key, compute).items()}

@@ -1,7 +1,8 @@
 """The generator and the discriminator; every size, width and layer type is an argument.
 
 Radford et al. 2016, "Unsupervised representation learning with deep convolutional GANs" (the DCGAN paper), with the
-dense hidden layer of its authors' own MNIST network in front.
+dense hidden layer of its authors' own MNIST network in front, and, where the networks are told the class (Mirza and
+Osindero 2014), the label where that network has it: beside the input of every layer.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from functools import partial
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
@@ -22,6 +23,7 @@ from dcgan.upsampling import PixelShuffleConv
 Activation = Callable[[], nn.Module]  # a new module at each call: a PReLU must not share its slope between layers
 Resampling = Callable[..., nn.Module]  # (in_channels, out_channels, bias=)
 BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+RESHAPES = (nn.Flatten, nn.Unflatten)
 
 
 def doublings(image_size: int) -> tuple[int, int]:
@@ -78,6 +80,33 @@ def block(
     return layers
 
 
+def one_hot(label: Int64[Tensor, " n"] | None, classes: int) -> Float[Tensor, "n k"] | None:
+    """The label as a 1 among zeros; None where the network has no classes.
+
+    ValueError where a network with classes is given no label, or one without classes is given one.
+    """
+    if (label is None) == (classes > 0):
+        raise ValueError(f"a label must be given to a conditional network and to no other: it has {classes} classes")
+    return None if label is None else (label[:, None] == torch.arange(classes, device=label.device)).float()
+
+
+def beside(x: Float[Tensor, "n c *hw"], y: Float[Tensor, "n k"] | None) -> Float[Tensor, "n d *hw"]:
+    """x and the one-hot label, where there is one, as k more channels: constant planes beside maps."""
+    if y is None:
+        return x
+    planes = y.reshape(*y.shape, *(1,) * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
+    return torch.cat((x, planes), dim=1)
+
+
+class Layers(nn.Sequential):
+    """Layers in a row; each but a mere reshaping sees the one-hot label, where there is one, beside its input."""
+
+    def forward(self, x: Float[Tensor, "*shape"], y: Float[Tensor, "n k"] | None = None) -> Float[Tensor, "*out"]:
+        for layer in self:
+            x = layer(x) if isinstance(layer, RESHAPES) else layer(beside(x, y))
+        return x
+
+
 def hidden_activations(network: nn.Module) -> dict[str, nn.Module]:
     """The activations between a network's layers, by the name of the block they close, in the order of the data."""
     suffix = ".activation"
@@ -89,17 +118,35 @@ def count_parameters(network: nn.Module) -> int:
 
 
 class LatentModel(nn.Module):
-    """What every generator is: a network over latent vectors of a prior.
+    """What every generator is: from a latent vector of a prior, and a label where there are classes, over a start map
+    and its doublings to an image.
 
-    Raises ValueError for a latent_dim, channels or base_channels below 1.
+    classes: number of labels; 0: an unconditional network. label_prior: each label's share of the training images,
+    equal until a training sets it. Raises ValueError for a latent_dim, channels or base_channels below 1, classes
+    below 0.
     """
 
-    def __init__(self, prior: Prior, latent_dim: int, channels: int, base_channels: int) -> None:
+    start: Layers
+    doublings: Layers
+    to_image: nn.Module
+    output_activation: nn.Module
+    label_prior: Tensor
+
+    def __init__(self, prior: Prior, latent_dim: int, channels: int, base_channels: int, classes: int) -> None:
         super().__init__()
         check_int("latent_dim", latent_dim, 1)
         check_int("channels", channels, 1)
         check_int("base_channels", base_channels, 1)
-        self.prior, self.latent_dim = prior, latent_dim
+        check_int("data.classes", classes, 0)
+        self.prior, self.latent_dim, self.classes = prior, latent_dim, classes
+        if classes:
+            self.register_buffer("label_prior", torch.full((classes,), 1 / classes))
+
+    def forward(
+        self, z: Float[Tensor, "n latent_dim"], label: Int64[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n c h w"]:
+        y = one_hot(label, self.classes)
+        return self.output_activation(self.to_image(beside(self.doublings(self.start(z, y), y), y)))
 
     def draw_z(self, n: int, device: torch.device, rng: torch.Generator | None = None) -> Float[Tensor, "n latent_dim"]:
         """n latent vectors on `device`; `rng` lives there too (default: that device's global generator)."""
@@ -107,7 +154,7 @@ class LatentModel(nn.Module):
 
 
 class Generator(LatentModel):
-    """G: z -> (dense hidden layer) -> start map -> k doublings -> image.
+    """G: z -> (dense hidden layer) -> start map -> k doublings -> image; each layer sees the label, if there is one.
 
     image_size: start * 2^k pixels (see `doublings`); channels: of the image, 1 or 3.
     upsampling: makes the module of one doubling; activation, normalization: of the hidden layers.
@@ -116,6 +163,7 @@ class Generator(LatentModel):
     base_channels: channels before the last doubling; the map before it has twice as many, and so on up to 8 times.
     hidden_width: of the dense hidden layer; 0: none, z is projected straight to the start map (the paper's
     all-convolutional form); None: 1024 below 64 x 64 pixels, else 0.
+    classes: number of labels, 0: none.
     Raises ValueError for a size that no doublings reach and for widths below 1.
     """
 
@@ -131,22 +179,23 @@ class Generator(LatentModel):
         latent_dim: int = 100,
         base_channels: int = 64,
         hidden_width: int | None = None,
+        classes: int = 0,
     ) -> None:
-        super().__init__(prior, latent_dim, channels, base_channels)
+        super().__init__(prior, latent_dim, channels, base_channels, classes)
         start, k = doublings(image_size)
         channels_in = widths(k, base_channels)
         hidden = hidden_features(hidden_width, image_size)
 
-        self.start = nn.Sequential()
+        self.start = Layers()
         if hidden:
             features = channels_in[0] * start**2
             self.start.add_module(
                 "hidden",
-                block(partial(nn.Linear, latent_dim, hidden), normalization.dense(hidden), activation),
+                block(partial(nn.Linear, latent_dim + classes, hidden), normalization.dense(hidden), activation),
             )
             self.start.add_module(
                 "project",
-                block(partial(nn.Linear, hidden, features), normalization.dense(features), activation),
+                block(partial(nn.Linear, hidden + classes, features), normalization.dense(features), activation),
             )
             self.start.add_module("to_map", nn.Unflatten(1, (channels_in[0], start, start)))
         else:
@@ -154,23 +203,62 @@ class Generator(LatentModel):
             self.start.add_module(
                 "project",
                 block(
-                    partial(nn.ConvTranspose2d, latent_dim, channels_in[0], start),
+                    partial(nn.ConvTranspose2d, latent_dim + classes, channels_in[0], start),
                     normalization.conv(channels_in[0]),
                     activation,
                 ),
             )
-        self.doublings = nn.Sequential(
-            *(block(partial(upsampling, i, o), normalization.conv(o), activation) for i, o in pairwise(channels_in))
+        self.doublings = Layers(
+            *(
+                block(partial(upsampling, i + classes, o), normalization.conv(o), activation)
+                for i, o in pairwise(channels_in)
+            )
         )
-        self.to_image = upsampling(channels_in[-1], channels, bias=True)
+        self.to_image = upsampling(channels_in[-1] + classes, channels, bias=True)
         self.output_activation = output_activation
         self.apply(init_weights)
 
-    def forward(self, z: Float[Tensor, "n latent_dim"]) -> Float[Tensor, "n c h w"]:
-        return self.output_activation(self.to_image(self.doublings(self.start(z))))
+
+class ImageModel(nn.Module):
+    """What every discriminator is: from an image, and a label where there are classes, over halvings and a head to one
+    logit. A discriminator makes its halvings and its head and then calls `finish`.
+
+    classes: number of labels; 0: an unconditional network.
+    projection: the label enters at the end alone, as <embedding(y), features> added to the logit (Miyato and Koyama
+    2018, equation 3), instead of beside the input of every layer. planes: channels that the label takes beside those.
+    Raises ValueError for channels or classes below 0 and a projection without classes.
+    """
+
+    halvings: Layers
+    head: Layers
+
+    def __init__(self, channels: int, classes: int, projection: bool) -> None:
+        super().__init__()
+        check_int("channels", channels, 1)
+        check_int("data.classes", classes, 0)
+        if not isinstance(projection, bool) or (projection and not classes):
+            raise ValueError(f"discriminator.projection must be false, or true with classes, got {projection!r}")
+        self.classes, self.planes = classes, 0 if projection else classes
+        self.embedding: nn.Linear | None = None
+
+    def finish(self, features: int, spectral_norm: bool) -> None:
+        """Add the logit of so many features, and initialise all layers."""
+        self.logit = nn.Linear(features + self.planes, 1)
+        if self.classes and not self.planes:
+            self.embedding = nn.Linear(self.classes, features, bias=False)
+        self.apply(init_weights)
+        if spectral_norm:
+            apply_spectral_norm(self)
+
+    def forward(self, x: Float[Tensor, "n c h w"], label: Int64[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
+        y = one_hot(label, self.classes)
+        planes = y if self.planes else None
+        features = self.head(self.halvings(x, planes), planes)
+        logits = self.logit(beside(features, planes)).squeeze(1)
+        return logits if self.embedding is None else logits + (self.embedding(y) * features).sum(dim=1)
 
 
-class Discriminator(nn.Module):
+class Discriminator(ImageModel):
     """D: image -> k halvings -> (dense hidden layer) -> one logit; the generator's widths mirrored.
 
     image_size, channels, base_channels, hidden_width: as the generator's.
@@ -178,6 +266,7 @@ class Discriminator(nn.Module):
     activation, normalization: of the hidden layers.
     dropout: probability behind each activation, in [0, 1).
     spectral_norm: divide each weight by its largest singular value (Miyato et al. 2018).
+    classes, projection: as `ImageModel`'s.
     Raises ValueError for a size that no halvings reach, widths below 1, and a dropout outside [0, 1).
     """
 
@@ -192,37 +281,32 @@ class Discriminator(nn.Module):
         hidden_width: int | None = None,
         dropout: float = 0.0,
         spectral_norm: bool = False,
+        classes: int = 0,
+        projection: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(channels, classes, projection)
         start, k = doublings(image_size)
-        check_int("channels", channels, 1)
         check_int("base_channels", base_channels, 1)
         check_number("dropout", dropout, 0, 1, brackets="[)")
         channels_out = widths(k, base_channels)[::-1]
         hidden = hidden_features(hidden_width, image_size)
-        features = channels_out[-1] * start**2
+        features, planes = channels_out[-1] * start**2, self.planes
 
-        self.halvings = nn.Sequential(
-            block(partial(downsampling, channels, channels_out[0]), nn.Identity(), activation, dropout),
+        self.halvings = Layers(
+            block(partial(downsampling, channels + planes, channels_out[0]), nn.Identity(), activation, dropout),
             *(
-                block(partial(downsampling, i, o), normalization.conv(o), activation, dropout)
+                block(partial(downsampling, i + planes, o), normalization.conv(o), activation, dropout)
                 for i, o in pairwise(channels_out)
             ),
         )
-        self.head = nn.Sequential()
+        self.head = Layers()
         self.head.add_module("flatten", nn.Flatten())
         if hidden:
             self.head.add_module(
                 "hidden",
-                block(partial(nn.Linear, features, hidden), normalization.dense(hidden), activation, dropout),
+                block(partial(nn.Linear, features + planes, hidden), normalization.dense(hidden), activation, dropout),
             )
-        self.head.add_module("logit", nn.Linear(hidden or features, 1))
-        self.apply(init_weights)
-        if spectral_norm:
-            apply_spectral_norm(self)
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
-        return self.head(self.halvings(x)).squeeze(1)
+        self.finish(hidden or features, spectral_norm)
 
 
 def apply_spectral_norm(network: nn.Module) -> None:
@@ -270,14 +354,14 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def start_statistics(network: nn.Module, x: Tensor) -> None:
-    """Set the running statistics of batch norm to those of the batch x, so that a new network draws in eval mode
+def start_statistics(network: nn.Module, *batch: Tensor | None) -> None:
+    """Set the running statistics of batch norm to those of the batch, so that a new network draws in eval mode
     what it draws in training: from (0, 1) they would need some 50 steps to get there, and pictures until then would
     be grey."""
     norms = [m for m in network.modules() if isinstance(m, BATCH_NORM)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0
-    network(x)
+    network(*batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

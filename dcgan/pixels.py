@@ -1,6 +1,7 @@
 """Between stored pixels (uint8) and what the networks see."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -25,3 +26,13 @@ class PixelRange:
     def decode(self, x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
         """The nearest stored pixel; values outside [low, 1] are clamped."""
         return ((x.float() - self.low) * self.units_per_float).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def fit_images(images: UInt8[Tensor, "n h w"], image_size: int, channels: int) -> UInt8[Tensor, "n c s s"]:
+    """Grey images, resized (bilinear, antialiased) where they have another size, the same in every channel."""
+    fitted = images[:, None]
+    if fitted.shape[-2:] != (image_size, image_size):
+        size = (image_size, image_size)
+        parts = [F.interpolate(part.float(), size, mode="bilinear", antialias=True) for part in fitted.split(4096)]
+        fitted = torch.cat([part.round_().clamp_(0, 255).to(torch.uint8) for part in parts])
+    return fitted.expand(-1, channels, -1, -1)

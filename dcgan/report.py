@@ -87,7 +87,8 @@ class Report(L.Callback):
         (self.run_dir / SUMMARY).unlink(missing_ok=True)  # a run that goes on is not finished
         text = OmegaConf.to_yaml(OmegaConf.create(self.config))
         self.tensorboard.experiment.add_text("config", f"```yaml\n{text}```")
-        log_graph(self.tensorboard, gan.generator, gan.discriminator, gan.fixed_z[:2])
+        inputs = (gan.fixed_z[:2],) if gan.fixed_label is None else (gan.fixed_z[:2], gan.fixed_label[:2])
+        log_graph(self.tensorboard, gan.generator, gan.discriminator, inputs)
 
     @rank_zero_only
     def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:

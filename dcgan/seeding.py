@@ -19,6 +19,7 @@ class Stream(IntEnum):
     STATISTICS = 3  # noise behind the first running statistics
     TRAINING = 4  # all that a training step draws
     SAMPLES = 5  # noise of a trained generator's images
+    LABELS = 6  # of those images
 
 
 def derive_seed(seed: int, stream: Stream, *counters: int) -> int:

@@ -4,19 +4,21 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from dcgan import cli
 from dcgan.checks import UserError, first_line
-from dcgan.data import ImageData, InMemoryData
-from dcgan.trained import build, has_ema, load_generator, read_checkpoint, trained
+from dcgan.data import ImageData
+from dcgan.metrics.probe import Probe
+from dcgan.metrics.reference import Reference
+from dcgan.trained import has_ema, load_generator, read_checkpoint
+from dcgan.trusted import rebuild
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,11 @@ class Subject:
 
     kind, facts: "checkpoint" or "samples", and what the evaluation file says of it.
     data, choice: the real images it is compared with, and what the data group calls them.
-    draw: n images, batch by batch; available: how many there are, None: as many as one asks for.
+    draw: n images, batch by batch; labels: of n images, what they should show, None: not known.
+    available: how many there are, None: as many as one asks for.
     run_dir: where TensorBoard looks; step: its place on TensorBoard's axis; folder, prefix: where the
     files that are written go, and what their names begin with.
-    probe: measures the discriminator's features (test accuracy, and of an untrained one); None: there is none.
+    probe: fits a classifier on what the checkpoint has learned: its figures and their floor; None: no checkpoint.
     """
 
     kind: str
@@ -36,12 +39,13 @@ class Subject:
     data: ImageData
     choice: str
     draw: Callable[[int], Iterable[UInt8[Tensor, "b 1 h w"]]]
+    labels: Callable[[int], Int64[Tensor, " n"] | None]
     available: int | None
     run_dir: Path
     step: int
     folder: Path
     prefix: str
-    probe: Callable[[InMemoryData], tuple[float, float]] | None = None
+    probe: Callable[[Probe, Reference], tuple[dict[str, float], dict[str, float]]] | None = None
 
     def output(self, name: str) -> Path:
         return self.folder / f"{self.prefix}{name}"
@@ -97,14 +101,7 @@ def of_checkpoint(cfg: DictConfig, overrides: list[str]) -> Subject:
         os.environ.get("DCGAN_DATA_DIR") or any(o.startswith("data.root=") for o in overrides)
     ):
         config.data.root = cfg.data.root
-    generator = load_generator(checkpoint, cli.device(cfg.device))
-
-    def probe(data: InMemoryData) -> tuple[float, float]:
-        from dcgan.metrics.probe import probe_accuracy
-
-        torch.manual_seed(cfg.seed)
-        learned = trained(checkpoint, "discriminator", "discriminator.")
-        return probe_accuracy(learned, data), probe_accuracy(build(checkpoint, "discriminator"), data)
+    generator = load_generator(path, cfg.device)
 
     return Subject(
         kind="checkpoint",
@@ -115,15 +112,16 @@ def of_checkpoint(cfg: DictConfig, overrides: list[str]) -> Subject:
             "seed": config.seed,
             "choices": checkpoint["choices"],
         },
-        data=instantiate(config.data),
+        data=rebuild(cast(Any, OmegaConf.to_container(config)), "data"),
         choice=choice,
-        draw=lambda n: generator.batches(n, cfg.seed, cfg.batch_size),
+        draw=lambda n: generator.draw(generator.z(n, cfg.seed), generator.labels(n, cfg.seed), cfg.batch_size),
+        labels=lambda n: generator.labels(n, cfg.seed),
         available=None,
         run_dir=path.parent.parent if path.parent.name == "checkpoints" else path.parent,
         step=checkpoint["step"],
         folder=path.parent,
         prefix=f"{path.stem}.",
-        probe=probe,
+        probe=lambda probe, real: probe(checkpoint, generator, real, cfg.seed),
     )
 
 
@@ -137,6 +135,7 @@ def of_samples(cfg: DictConfig, run_dir: Path, choice: str) -> Subject:
         data=data,
         choice=choice,
         draw=lambda n: images[:n].split(cfg.batch_size),
+        labels=lambda n: None,
         available=len(images),
         run_dir=run_dir,
         step=0,

@@ -1,23 +1,29 @@
-"""A checkpoint read back: its content, and the generator in it ready to draw. No training code is needed for that."""
+"""A trained generator read back from a checkpoint or an export, ready to draw. No training code is needed for that."""
 
+import json
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from hydra.utils import instantiate
-from jaxtyping import Float, UInt8
-from omegaconf import OmegaConf
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
-from dcgan.checks import UserError, first_line
+from dcgan import cli
+from dcgan.checks import UserError, check_int, first_line
 from dcgan.networks import LatentModel
 from dcgan.pixels import PixelRange
 from dcgan.seeding import Stream, derive_generator
+from dcgan.trusted import rebuild
 
-FORMAT = 1
+FORMAT = 2  # 1: without conditional networks; D's last layer had another name
 LATENT_BLOCK = 64
+BATCH = 200
+# of an export: beside a .safetensors file, or in a folder for a model hub
+CONFIG = "config.json"
+HUB_WEIGHTS = "model.safetensors"
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -39,22 +45,30 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def build(checkpoint: dict[str, Any], key: str) -> nn.Module:
     """The untrained network of the config's `key`; its weights come from torch's global generator."""
-    try:
-        built: nn.Module = instantiate(OmegaConf.create(checkpoint["config"])[key])
-    except Exception as error:
-        raise UserError(f"the checkpoint's {key} cannot be built by this version ({first_line(error)})") from error
+    built: nn.Module = rebuild(checkpoint["config"], key)
     return built.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor], what: str) -> None:
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"the checkpoint's {what} has other weights than its config says: use another copy") from error
 
 
 def trained(checkpoint: dict[str, Any], key: str, prefix: str) -> nn.Module:
     """The network of the config's `key` with the weights that the checkpoint has below `prefix`, in eval mode."""
     built = build(checkpoint, key)
-    weights = {name: tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith(prefix)}
-    try:
-        built.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in weights.items()})
-    except RuntimeError as error:
-        raise UserError(f"the checkpoint's {key} has other weights than its config says: use another copy") from error
+    load_weights(built, below(checkpoint["state_dict"], prefix), key)
     return built
+
+
+def below(state_dict: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
+
+
+def has_ema(checkpoint: dict[str, Any]) -> bool:
+    return any(name.startswith("ema.") for name in checkpoint["state_dict"])
 
 
 def latents(model: LatentModel, n: int, seed: int) -> Float[Tensor, "n latent_dim"]:
@@ -67,25 +81,124 @@ def latents(model: LatentModel, n: int, seed: int) -> Float[Tensor, "n latent_di
     return torch.cat(blocks)[:n]
 
 
+def labels(model: LatentModel, n: int, seed: int) -> Int64[Tensor, " n"] | None:
+    """n labels on the CPU, as frequent as among the training images; that of image i depends on (seed, i) alone.
+    None for an unconditional model."""
+    if not model.classes:
+        return None
+    cpu, prior = torch.device("cpu"), model.label_prior.cpu()
+    blocks = [
+        prior.multinomial(LATENT_BLOCK, True, generator=derive_generator(cpu, seed, Stream.LABELS, block))
+        for block in range(math.ceil(n / LATENT_BLOCK))
+    ]
+    return torch.cat(blocks)[:n]
+
+
+def in_batches(
+    z: Float[Tensor, "n latent_dim"], label: Int64[Tensor, " n"] | None, size: int
+) -> Iterator[tuple[Float[Tensor, "b latent_dim"], Int64[Tensor, " b"] | None]]:
+    for first in range(0, len(z), size):
+        part = slice(first, first + size)
+        yield z[part], None if label is None else label[part]
+
+
+@dataclass(frozen=True, eq=False)
 class TrainedGenerator:
-    """A generator in eval mode and the map of its range to pixels: no image depends on the others of its batch."""
+    """A generator in eval mode, so that no image depends on the others of its batch.
 
-    def __init__(self, network: LatentModel, pixels: PixelRange, device: torch.device) -> None:
-        self.network, self.pixels, self.device = network.to(device), pixels, device
+    pixels: the map of its range to pixels; dataset: the name of what it was trained on, by which its judge is known;
+    config: of the run, of which an export keeps the parts "model" and "output".
+    """
 
-    def batches(self, n: int, seed: int, batch_size: int) -> Iterator[UInt8[Tensor, "b c h w"]]:
-        """n images on the CPU, drawn batch by batch."""
-        for z in latents(self.network, n, seed).split(batch_size):
+    network: LatentModel
+    pixels: PixelRange
+    device: torch.device
+    dataset: str
+    config: dict[str, Any]
+
+    @property
+    def classes(self) -> int:
+        return self.network.classes
+
+    def z(self, n: int, seed: int) -> Float[Tensor, "n latent_dim"]:
+        return latents(self.network, n, seed)
+
+    def labels(self, n: int, seed: int, label: int | None = None) -> Int64[Tensor, " n"] | None:
+        """`label` n times, or labels as frequent as in training; None for an unconditional model.
+
+        UserError for a label that the model does not have.
+        """
+        if label is None:
+            return labels(self.network, n, seed)
+        if not self.classes:
+            raise UserError(f"label={label}, but this model knows no labels: train one with conditional=concat")
+        if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < self.classes:
+            raise UserError(f"label must be one of 0 to {self.classes - 1}, got {label!r}")
+        return torch.full((n,), label)
+
+    def draw(
+        self, z: Float[Tensor, "n latent_dim"], label: Int64[Tensor, " n"] | None = None, batch_size: int = BATCH
+    ) -> Iterator[UInt8[Tensor, "b c h w"]]:
+        """The images of z on the CPU, batch by batch."""
+        check_int("batch_size", batch_size, 1)
+        for part, told in in_batches(z, label, batch_size):
+            # the last batch is filled up: the same arithmetic for every image, however many there are
+            fill = (0, batch_size - len(part))
+            whole = nn.functional.pad(part, (0, 0, *fill)).to(self.device)
+            told = None if told is None else nn.functional.pad(told, fill).to(self.device)
             with torch.no_grad():
-                yield self.pixels.decode(self.network(z.to(self.device))).cpu()
+                yield self.pixels.decode(self.network(whole, told))[: len(part)].cpu()
+
+    def sample(
+        self, n: int, seed: int = 0, label: int | None = None, batch_size: int = BATCH
+    ) -> UInt8[Tensor, "n c h w"]:
+        """n images; the latent vector of image i depends on (seed, i) alone.
+
+        label: for all of them; None: as frequent as in training, where the model is conditional.
+        ValueError for counts below 1 and a negative seed; UserError for a label that the model does not have.
+        """
+        check_int("n", n, 1)
+        check_int("seed", seed, 0)
+        return torch.cat(list(self.draw(self.z(n, seed), self.labels(n, seed, label), batch_size)))
 
 
-def load_generator(checkpoint: dict[str, Any], device: torch.device) -> TrainedGenerator:
-    """The generator of what `read_checkpoint` returned: the average of the weights where the run had one."""
-    prefix = "ema.network." if has_ema(checkpoint) else "generator."
-    pixels = instantiate(OmegaConf.create(checkpoint["config"]).output.pixels)
-    return TrainedGenerator(cast(LatentModel, trained(checkpoint, "model", prefix)), pixels, device)
+def load_generator(path: str | Path, device: str = "auto") -> TrainedGenerator:
+    """The generator of a checkpoint (the average of the weights where the run had one) or of an export: a
+    .safetensors file with its config.json, or the folder of both.
+
+    device: "cpu", "cuda", or "auto" for a GPU where there is one; images come back on the CPU.
+    UserError where the file is missing, damaged, or not one of this project's; nothing in it can run code.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path /= HUB_WEIGHTS
+    if path.suffix == ".safetensors":
+        content = read_export(path)
+        weights = content["state_dict"]
+    else:
+        content = read_checkpoint(path)
+        weights = below(content["state_dict"], "ema.network." if has_ema(content) else "generator.")
+    network = cast(LatentModel, build(content, "model"))
+    load_weights(network, weights, "model")
+    place = cli.device(device)
+    pixels = rebuild(content["config"], "output.pixels")
+    return TrainedGenerator(network.to(place), pixels, place, content["dataset"], content["config"])
 
 
-def has_ema(checkpoint: dict[str, Any]) -> bool:
-    return any(name.startswith("ema.") for name in checkpoint["state_dict"])
+def read_export(path: Path) -> dict[str, Any]:
+    """Tensors and config of what `python -m dcgan.export out=*.safetensors` wrote. UserError where it is not that."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    facts = path.with_name(CONFIG)
+    for file in (path, facts):
+        if not file.is_file():
+            raise UserError(f"there is no file {file}: an export is a .safetensors file with its {CONFIG} beside it")
+    try:
+        content = json.loads(facts.read_text())
+        tensors = load_file(path)
+    except (ValueError, OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read with its {CONFIG} ({first_line(error)}): use another copy") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("library") != "dcgan":
+        raise UserError(f"{facts} is not that of an export of this version of dcgan (format {FORMAT})")
+    return {**content, "state_dict": tensors}

@@ -24,6 +24,7 @@ from dcgan.progress import ProgressBar, print_outcome, print_summary
 from dcgan.report import Report
 from dcgan.sweeps import several_processes
 from dcgan.trained import read_checkpoint
+from dcgan.trusted import refuse_foreign
 from dcgan.validation import Validation
 
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -38,6 +39,7 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
     quieten()
     check_plain_keys(cfg)
     config: Any = {**cast(dict, OmegaConf.to_container(cfg, resolve=True)), "ckpt_path": None}
+    refuse_foreign(config)  # whether it comes from a checkpoint or will go into one
     step = read_checkpoint(cfg.ckpt_path)["step"] if cfg.ckpt_path else None
 
     L.seed_everything(cfg.seed, verbose=False)  # the weights' initialisation

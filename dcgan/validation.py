@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -13,20 +14,16 @@ from dcgan.callbacks import Monitor, at_the_end, log, total_steps
 from dcgan.checks import UserError, check_int
 from dcgan.data import InMemoryData
 from dcgan.gan import GAN
-from dcgan.measuring import Metrics, measure, reference
+from dcgan.measuring import Metrics, measure, reference, that_apply
 from dcgan.metrics.judge import Judged, MissingJudgeError
 from dcgan.metrics.reference import Reference
-from dcgan.trained import latents
+from dcgan.trained import in_batches, labels, latents
 
 TIMES = 5  # in a run, where nothing else is asked for
 BATCH = 500
 FIRST_N = 2000  # images before the first step, which nobody should have to wait for
 BEST = "val/frechet"
 KEPT = ("best", "best_step", "latest", "seconds", "judge_facts")  # in checkpoints
-
-
-def without_judge(metrics: Metrics) -> Metrics:
-    return {name: metric for name, metric in metrics.items() if not metric.needs_judge}
 
 
 class Validation(L.Callback):
@@ -73,10 +70,11 @@ class Validation(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
         self.period = self.every_n_steps or max(1, math.ceil(total_steps(trainer, gan) / TIMES))
+        self.metrics = that_apply(self.metrics, judged=True, labelled=gan.generator.classes > 0)
         self.real = self.prepare(trainer) if self.metrics else None
         self.judge_facts = self.real.judge_facts if self.real else None
         self.classes = len(self.real.prior) if self.real and self.judge_facts else 0
-        first = without_judge(self.metrics)
+        first = that_apply(self.metrics, judged=False, labelled=False)
         if self.real is not None and first and gan.step == 0:
             self.measure(trainer, gan, self.real, first, FIRST_N)
 
@@ -90,7 +88,7 @@ class Validation(L.Callback):
             reason = f"{error} ({command} trains one)"
         except UserError as error:
             reason = str(error)
-        self.metrics = without_judge(self.metrics) if isinstance(data, InMemoryData) else {}
+        self.metrics = that_apply(self.metrics, judged=False, labelled=True) if isinstance(data, InMemoryData) else {}
         if trainer.is_global_zero:
             left = ", ".join(self.metrics) or "nothing"
             self.console.print(f"metrics        {reason}: {left} will be measured, no best.ckpt kept", highlight=False)
@@ -116,15 +114,26 @@ class Validation(L.Callback):
 
     def draw(self, trainer: L.Trainer, gan: GAN, real: Reference, n: int) -> Judged | None:
         """The samples of all processes, on the first one; None on the others."""
-        z = latents(gan.generator, n, gan.seed).tensor_split(trainer.world_size)[trainer.global_rank]
+
+        def own(whole: Tensor) -> Tensor:
+            return whole.tensor_split(trainer.world_size)[trainer.global_rank]
+
+        z, wanted = latents(gan.sampler, n, gan.seed), labels(gan.sampler, n, gan.seed)
         with gan.common_statistics():
-            images = torch.cat([gan.sample(part.to(gan.device)).cpu() for part in z.split(BATCH)])
+            images = draw(gan, own(z), None if wanted is None else own(wanted))
         share = real.look(images)
         if trainer.world_size == 1:
-            return share
+            return replace(share, labels=wanted)
         shares: list[Any] = [None] * trainer.world_size
         torch.distributed.all_gather_object(shares, share)
         if not trainer.is_global_zero:
             return None
         parts = ((share.images, share.seen, share.features, share.logits) for share in shares)
-        return Judged(*(torch.cat(part) for part in zip(*parts, strict=True)))
+        images, seen, features, logits = (torch.cat(part) for part in zip(*parts, strict=True))
+        return Judged(images, seen, features, logits, wanted)
+
+
+def draw(gan: GAN, z: Tensor, label: Tensor | None) -> Tensor:
+    """The sampler's images, on the CPU, drawn batch by batch."""
+    parts = in_batches(z.to(gan.device), None if label is None else label.to(gan.device), BATCH)
+    return torch.cat([gan.sample(*part).cpu() for part in parts])

@@ -17,7 +17,8 @@ class TwoSteps:
         gan.manual_backward = lambda loss: loss.backward()
 
     def run(self, real: torch.Tensor) -> list[dict[str, torch.Tensor]]:
-        return [self.gan.training_step(real, i) for i in range(2)]
+        label = self.gan.labels_in_turn(len(real))
+        return [self.gan.training_step((real, label), i) for i in range(2)]
 
 
 def build_gan(*overrides: str) -> GAN:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from dcgan.batches import BatchIndices, ResumableLoader
 from dcgan.checks import UserError
-from dcgan.data import fit_images
 from dcgan.image_folder import Pictures
+from dcgan.pixels import fit_images
 from tests.conftest import compose_config
 
 
@@ -82,8 +82,9 @@ def test_another_number_of_processes_goes_on_at_about_the_same_place(before, aft
 def test_batches_are_training_images_in_the_networks_range():
     data = build()
     loader = data.train_dataloader()
-    batches = list(loader)
+    batches, labels = zip(*loader, strict=True)
     assert len(batches) == len(loader) == 8
+    assert set(labels) == {None}
     assert batches[0].shape == (8, 1, 28, 28)
     images = torch.cat(batches)
     assert images.min() == -1
@@ -93,7 +94,7 @@ def test_batches_are_training_images_in_the_networks_range():
 
 
 def test_the_sigmoid_output_has_its_data_in_0_to_1():
-    images = torch.cat(list(build("output=sigmoid").train_dataloader()))
+    images = torch.cat([images for images, _ in build("output=sigmoid").train_dataloader()])
     assert images.min() == 0
     assert images.max() == 1
 
@@ -105,7 +106,7 @@ def test_limit_takes_the_first_images():
 
 def test_images_are_resized_and_spread_over_channels():
     data = build("data.image_size=32", "data.channels=3")
-    batch = next(iter(data.train_dataloader()))
+    batch, _ = next(iter(data.train_dataloader()))
     assert batch.shape == (8, 3, 32, 32)
     assert torch.equal(batch[:, 0], batch[:, 2])
     flat = torch.full((1, 28, 28), 200, dtype=torch.uint8)
@@ -114,7 +115,7 @@ def test_images_are_resized_and_spread_over_channels():
 
 def test_a_step_of_several_d_updates_takes_several_batches():
     data = build("discriminator_steps=3")
-    assert next(iter(data.train_dataloader())).shape[0] == 24
+    assert len(next(iter(data.train_dataloader()))[0]) == 24
     assert len(data.train_dataloader()) == 2
 
 
@@ -238,7 +239,8 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_of_any_kind_become_batches(pictures, channels):
     data = build("data=image_folder", f"data.root={pictures}", f"data.channels={channels}", "data.workers=0")
-    (batch,) = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
+    ((batch, labels),) = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
+    assert labels is None
     assert batch.shape == (8, channels, 64, 64)
     assert -1 <= batch.min() < batch.max() <= 1
     assert data.preview(100).shape == (12, channels, 64, 64)
@@ -248,7 +250,7 @@ def test_a_picture_is_scaled_and_its_middle_cropped(tmp_path):
     wide = np.zeros((10, 30), dtype=np.uint8)
     wide[:, 10:20] = 255  # the middle third
     Image.fromarray(wide).save(tmp_path / "wide.png")
-    assert Pictures([tmp_path / "wide.png"], 10, 1)[0].unique().tolist() == [255]
+    assert Pictures([tmp_path / "wide.png"], None, 10, 1)[0][0].unique().tolist() == [255]
 
 
 def test_no_pictures_or_no_folder_says_so(tmp_path):

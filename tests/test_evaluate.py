@@ -84,21 +84,19 @@ def test_the_average_of_the_weights_draws_where_there_is_one(dcgan_train):
     dcgan_train(*TINY, *RUN, "max_steps=3", "ema.decay=.5")
     checkpoint = read_checkpoint("run/checkpoints/last.ckpt")
     state = checkpoint["state_dict"]
-    for name, value in load_generator(checkpoint, torch.device("cpu")).network.state_dict().items():
+    for name, value in load_generator("run/checkpoints/last.ckpt").network.state_dict().items():
         assert torch.equal(value, state[f"ema.network.{name}"]), name
     assert not torch.equal(state["generator.to_image.weight"], state["ema.network.to_image.weight"])
 
 
 def test_latent_vectors_depend_on_the_seed_and_their_number_alone(dcgan_train):
     dcgan_train(*TINY, *RUN, "max_steps=1")
-    checkpoint = read_checkpoint("run/checkpoints/last.ckpt")
-    generator = load_generator(checkpoint, torch.device("cpu"))
+    generator = load_generator("run/checkpoints/last.ckpt")
     few, many = latents(generator.network, 3, seed=7), latents(generator.network, 150, seed=7)
     assert torch.equal(few, many[:3])
     assert len({tuple(z.tolist()) for z in many}) == 150
     assert not torch.equal(few, latents(generator.network, 3, seed=8))
-    together = torch.cat(list(generator.batches(20, 0, 20)))
-    apart = torch.cat(list(generator.batches(20, 0, 7)))
+    together, apart = generator.sample(20, batch_size=20), generator.sample(20, batch_size=7)
     assert (together.int() - apart.int()).abs().max() <= 1
 
 

@@ -46,7 +46,7 @@ class Watched(TwoSteps):
 @pytest.mark.parametrize("extra", [[], ["loss=wasserstein_gp"], ["discriminator.spectral_norm=true"]])
 def test_a_d_step_changes_only_d_and_a_g_step_only_g(extra):
     watched = Watched(build_gan(*TINY, *extra))
-    watched.gan.training_step(REAL, 0)
+    watched.gan.training_step((REAL, None), 0)
     (d0, g0, _), (d1, g1, buffers1), (d2, g2, buffers2) = watched.states
     assert not equal(d0, d1)
     assert equal(g0, g1)
@@ -74,7 +74,7 @@ def test_each_gradient_is_the_one_of_the_stated_objective(loss):
     }[loss]
     gradient_d = torch.autograd.grad(objective_d, list(discriminator.parameters()))
 
-    step.gan.training_step(REAL, 0)
+    step.gan.training_step((REAL, None), 0)
 
     for ours, theirs in zip(gan.discriminator.parameters(), gradient_d, strict=True):
         torch.testing.assert_close(ours.grad, theirs, rtol=1e-4, atol=1e-6)
@@ -98,7 +98,7 @@ def test_a_step_is_k_d_updates_on_their_own_batches_and_one_g_update(k):
     gan.generator.register_forward_hook(lambda m, args, out: calls.append((torch.is_grad_enabled(), out.detach())))
     gan.discriminator.register_forward_pre_hook(lambda m, args: seen.append(args[0].detach()))
     real = torch.rand(8 * k, 1, 28, 28)
-    gan.training_step(real, 0)
+    gan.training_step((real, None), 0)
     assert len(watched.states) == 1 + k + 1
     # k generator forwards, all fresh; only the last one, which G learns from, keeps its graph
     assert [grad for grad, _ in calls] == [False] * (k - 1) + [True]
@@ -133,7 +133,7 @@ def test_noise_is_a_function_of_seed_rank_and_step():
         seen = []
         gan.generator.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
         try:
-            TwoSteps(gan).gan.training_step(REAL, 0)
+            TwoSteps(gan).gan.training_step((REAL, None), 0)
         finally:
             type(gan).global_rank = saved
         return seen[0]

@@ -173,7 +173,7 @@ def test_keras_networks_are_the_tutorials_own():
         0.2
     }
     assert [m.p for m in discriminator.modules() if isinstance(m, nn.Dropout)] == [0.25] * 4
-    assert discriminator.head[1].in_features == 256 * 4 * 4
+    assert discriminator.logit.in_features == 256 * 4 * 4
     padded = discriminator.halvings[1].layer(torch.ones(1, 32, 14, 14))
     assert padded.shape[-2:] == (8, 8)
     assert not padded[:, :, 7].any()

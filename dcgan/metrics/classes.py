@@ -64,3 +64,15 @@ class ClassBalance(Metric):
             "class_kl": torch.special.xlogy(share, share / prior).sum().item(),
             "sure": sure.double().mean().item(),
         }
+
+
+class LabelAgreement(Metric):
+    """How often a conditional generator draws what it was told to: the share of samples that the judge takes for their
+    label. The floor is the judge's accuracy on training images, whose labels are the true ones."""
+
+    figures = {"label_agreement": Figure("the judge agrees with the label", "higher")}
+    needs_labels = True
+
+    def __call__(self, samples: Judged, real: Reference) -> dict[str, float]:
+        assert samples.labels is not None  # `needs_labels`
+        return {"label_agreement": (samples.logits.argmax(dim=1) == samples.labels).double().mean().item()}

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from dcgan.cache import cache_dir, load_tensors
 from dcgan.checks import UserError
-from dcgan.data import fit_images
+from dcgan.pixels import fit_images
 
 SIZE = 28  # pixels that the judge sees; images of other sizes are resized
 FEATURES = 128
@@ -62,12 +62,14 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True, eq=False)  # one is equal to itself alone
 class Judged:
-    """Images as they were drawn, as the judge sees them, and what it makes of them."""
+    """Images as they were drawn, as the judge sees them, and what it makes of them; labels: what they should show,
+    where that is known."""
 
     images: UInt8[Tensor, "n c h w"]
     seen: UInt8[Tensor, "n 1 28 28"]
     features: Float[Tensor, "n d"]
     logits: Float[Tensor, "n k"]
+    labels: Int64[Tensor, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.images)

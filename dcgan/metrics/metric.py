@@ -23,11 +23,12 @@ class Figure:
 class Metric:
     """Figures of generated images. `figures` are those that a call returns, NaN where one is undefined.
 
-    needs_judge: whether it reads the judge's features or logits.
+    needs_judge: whether it reads the judge's features or logits; needs_labels: whether it reads the images' labels.
     """
 
     figures: dict[str, Figure]
     needs_judge = True
+    needs_labels = False
 
     def __call__(self, samples: Judged, real: Reference) -> dict[str, float]:
         raise NotImplementedError

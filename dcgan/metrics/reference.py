@@ -1,15 +1,17 @@
 """The real images that generated ones are measured against, with what is the same at every measurement."""
 
+from dataclasses import replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from dcgan.cache import cached, digest
-from dcgan.data import InMemoryData, fit_images
+from dcgan.data import InMemoryData, class_shares
 from dcgan.metrics.judge import SIZE, Judge, Judged
 from dcgan.metrics.neighbours import nearest_distances, radii
+from dcgan.pixels import fit_images
 
 
 class Reference:
@@ -22,7 +24,7 @@ class Reference:
     def __init__(self, data: InMemoryData, judge: Judge | None) -> None:
         self.data, self.judge = data, judge
         self.train_images, self.train_labels = data.load(train=True)
-        self.test_images, _ = data.load(train=False)
+        self.test_images, self.test_labels = data.load(train=False)
 
     def __len__(self) -> int:
         """The test images: as many generated ones make a full measurement."""
@@ -32,13 +34,13 @@ class Reference:
     def judge_facts(self) -> dict[str, object] | None:
         return self.judge.facts if self.judge else None
 
-    def look(self, images: UInt8[Tensor, "n c h w"]) -> Judged:
-        """What the judge makes of images, where there is one."""
+    def look(self, images: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, " n"] | None = None) -> Judged:
+        """What the judge makes of images, where there is one; labels: what they should show."""
         if self.judge:
-            return self.judge(images)
+            return replace(self.judge(images), labels=labels)
         nothing = torch.empty(len(images), 0)
         unseen = images.new_zeros(1, 1, SIZE, SIZE).expand(len(images), -1, -1, -1)
-        return Judged(images, unseen, nothing, nothing)
+        return Judged(images, unseen, nothing, nothing, labels)
 
     @cached_property
     def key(self) -> str:
@@ -58,7 +60,7 @@ class Reference:
 
     def train(self, n: int) -> Judged:
         """The first n training images in the generated ones' size, as if they were generated."""
-        return self.look(self.data.fit(self.train_images[:n]))
+        return self.look(self.data.fit(self.train_images[:n]), self.train_labels[:n])
 
     def native(self, n: int) -> UInt8[Tensor, "n c h w"]:
         """n test images in the generated ones' size, the same ones for the same n. They are picked from the whole set:
@@ -69,8 +71,7 @@ class Reference:
     @cached_property
     def prior(self) -> Float[Tensor, " k"]:
         """Each class's share of the training images."""
-        counts = self.train_labels.bincount()
-        return counts / counts.sum()
+        return class_shares(self.train_labels, self.data.classes)
 
     def radii(self, k: int) -> Float[Tensor, " n"]:
         """From each test image to the k-th nearest other one, in the judge's features."""

@@ -55,7 +55,7 @@ def seconds(step, real, patch=None) -> float:
     with patch() if patch else nullcontext():
         started = time.perf_counter()
         for i in range(STEPS):
-            step(real, i)
+            step((real, None), i)
         return (time.perf_counter() - started) / STEPS
 
 

@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 from dcgan import cli, report
 from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
 from dcgan.health import diversity
-from dcgan.measuring import measure, reference
+from dcgan.measuring import measure, reference, that_apply
 from dcgan.metrics.memorization import to_train
 from dcgan.trained import latents
 from dcgan.training import build_gan
@@ -47,8 +47,8 @@ def main() -> None:
     config = compose_command("train")
     gan, data = build(config), instantiate(config.data)
     real = reference(data, torch.device("cpu"))
-    light = instantiate(config.evaluator, _convert_="all")
-    full = instantiate(compose_command("evaluate").evaluator, _convert_="all")
+    light = that_apply(instantiate(config.evaluator, _convert_="all"), judged=True, labelled=False)
+    full = that_apply(instantiate(compose_command("evaluate").evaluator, _convert_="all"), judged=True, labelled=False)
     batch = data.pixels.encode(data.fit(real.train_images[:128]))
     z = latents(gan.generator, 10_000, 0)
 
@@ -58,7 +58,7 @@ def main() -> None:
     samples = real.look(draw())
     measure(full, samples, real)  # fills the cache
     arms = {
-        "a step of the default training": (lambda: gan.training_step(batch, 0), STEPS),
+        "a step of the default training": (lambda: gan.training_step((batch, None), 0), STEPS),
         "a look of the health callback": (lambda: diversity(gan.sample(gan.fixed_z)), STEPS),
         "a measurement in training": (lambda: measure(light, real.look(draw()), real), 1),
         "  drawing 10,000 images": (draw, 1),
