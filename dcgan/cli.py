@@ -15,10 +15,11 @@ from dcgan.checks import UserError
 
 if TYPE_CHECKING:
     import torch
+    from rich.progress import Progress
 
 PACKAGE = Path(__file__).parent
 # in a wheel the configs lie inside the package, in a checkout beside it
-PATHS = ("ckpt_path", "checkpoint", "samples", "out", "folder", "hydra.run.dir")
+PATHS = ("ckpt_path", "checkpoint", "samples", "out", "folder", "z", "hydra.run.dir")
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
 
 
@@ -100,3 +101,13 @@ def device(name: str) -> "torch.device":
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda, but there is no GPU here: device=cpu runs on every machine")
     return torch.device(name)
+
+
+def bar() -> "Progress":
+    """A progress bar on a terminal; nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -1,8 +1,10 @@
 """Data modules whose images fit in memory. They serve training batches in the networks' range; test images never
 enter training."""
 
+import copy
 import gzip
 import hashlib
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +14,13 @@ import lightning as L
 import torch
 from filelock import FileLock
 from jaxtyping import Float, Int64, UInt8
+from omegaconf import DictConfig
 from torch import Tensor
 
 from dcgan.batches import BatchIndices, ResumableLoader
 from dcgan.checks import UserError, check_int, first_line
 from dcgan.pixels import PixelRange, fit_images
+from dcgan.trusted import rebuild
 
 
 class MissingDataError(UserError):
@@ -86,9 +90,18 @@ class ImageData(L.LightningDataModule):
             )
         return BatchIndices(n, self.images_per_step, self.seed, rank, world_size, device)
 
+    @property
+    def n_images(self) -> int:
+        """Images that are trained on."""
+        raise NotImplementedError
+
+    def examples(self, indices: list[int]) -> tuple[UInt8[Tensor, "n c h w"], list[str] | None]:
+        """Those training images, and the names of their classes, where they have some."""
+        raise NotImplementedError
+
     def preview(self, n: int) -> UInt8[Tensor, "m c h w"]:
         """The first m <= n training images."""
-        raise NotImplementedError
+        return self.examples(list(range(min(n, self.n_images))))[0]
 
     def label_prior(self) -> Float[Tensor, " k"]:
         """Each class's share of the images that are trained on, where they are labelled."""
@@ -130,8 +143,12 @@ class InMemoryData(ImageData):
 
         return ResumableLoader(self.batch_indices(len(images), self.device), fetch)
 
-    def preview(self, n: int) -> UInt8[Tensor, "m c h w"]:
-        return self.train_images[:n]
+    @property
+    def n_images(self) -> int:
+        return len(self.train_images)
+
+    def examples(self, indices: list[int]) -> tuple[UInt8[Tensor, "n c h w"], list[str] | None]:
+        return self.train_images[indices], [str(label) for label in self.train_labels[indices].tolist()]
 
     def label_prior(self) -> Float[Tensor, " k"]:
         return class_shares(self.train_labels, self.classes)
@@ -239,3 +256,23 @@ class Digits(InMemoryData):
         labels = torch.from_numpy(digits.target).to(torch.int64)
         part = slice(None, 1437) if train else slice(1437, None)
         return images[part], labels[part]
+
+
+def data_of(path: Path, checkpoint: dict[str, Any], cfg: DictConfig, overrides: list[str]) -> ImageData:
+    """The data module that a checkpoint was trained with.
+
+    cfg, overrides: of the command, which may say where this machine has the data and nothing else of it.
+    """
+    choice, config = checkpoint["choices"]["data"], copy.deepcopy(checkpoint["config"])
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == "data" and value != choice:
+            raise UserError(f"{path} was trained on data={choice}, not on {value}: leave data= out")
+        if key.startswith("data.") and key != "data.root":
+            raise UserError(f"{key} is the checkpoint's: leave it out")
+    # a checkpoint that has come from another machine finds the data where this one has them
+    if "root" in config["data"] and (
+        os.environ.get("DCGAN_DATA_DIR") or any(o.startswith("data.root=") for o in overrides)
+    ):
+        config["data"]["root"] = cfg.data.root
+    return rebuild(config, "data")

@@ -10,7 +10,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
@@ -78,7 +77,7 @@ def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], choice: str) 
     metrics = that_apply(instantiate(cfg.evaluator, _convert_="all"), judged=True, labelled=labels is not None)
     probe: Probe | None = instantiate(cfg.probe)
 
-    with bar() as progress:
+    with cli.bar() as progress:
         task = progress.add_task(f"drawing {n:,} images", total=n)
         parts = []
         for part in subject.draw(n):
@@ -118,12 +117,6 @@ def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], choice: str) 
     show(subject, samples, real, figures)
     print(f"evaluation   {subject.output('evaluation.json')}")
     print(f"pictures     {subject.output('evaluation.png')}, {subject.output('closest_pairs.png')}")
-
-
-def bar() -> Progress:
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def print_table(

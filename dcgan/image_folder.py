@@ -120,11 +120,16 @@ class ImageFolder(ImageData):
         images, labels = batch
         return self.pixels.encode(images), labels
 
-    def preview(self, n: int) -> UInt8[Tensor, "m c h w"]:
-        pictures = collate([self.pictures[i] for i in range(min(n, len(self.pictures)))])
+    @property
+    def n_images(self) -> int:
+        return len(self.pictures)
+
+    def examples(self, indices: list[int]) -> tuple[UInt8[Tensor, "n c h w"], list[str] | None]:
+        pictures = collate([self.pictures[i] for i in indices])
         if isinstance(pictures, str):
             raise UserError(pictures)
-        return pictures[0]
+        names = [self.pictures.paths[i].relative_to(self.root).parts[0] for i in indices]
+        return pictures[0], names if self.labelled else None
 
     def label_prior(self) -> Float[Tensor, " k"]:
         return class_shares(torch.tensor(self.pictures.labels), self.classes)

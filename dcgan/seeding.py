@@ -20,6 +20,7 @@ class Stream(IntEnum):
     TRAINING = 4  # all that a training step draws
     SAMPLES = 5  # noise of a trained generator's images
     LABELS = 6  # of those images
+    ARITHMETIC = 7  # which latent vectors make a term
 
 
 def derive_seed(seed: int, stream: Stream, *counters: int) -> int:

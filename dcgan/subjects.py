@@ -1,24 +1,22 @@
 """What can be evaluated: a checkpoint's generator, or anybody's images in a file."""
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from hydra.utils import instantiate
 from jaxtyping import Int64, UInt8
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from dcgan.checks import UserError, first_line
-from dcgan.data import ImageData
+from dcgan.data import ImageData, data_of
 from dcgan.metrics.probe import Probe
 from dcgan.metrics.reference import Reference
 from dcgan.trained import has_ema, load_generator, read_checkpoint
-from dcgan.trusted import rebuild
 
 
 @dataclass(frozen=True)
@@ -89,18 +87,6 @@ def read_samples(path: Path, size: int) -> UInt8[Tensor, "n 1 h w"]:
 def of_checkpoint(cfg: DictConfig, overrides: list[str]) -> Subject:
     path = Path(cfg.checkpoint)
     checkpoint = read_checkpoint(path)
-    config, choice = OmegaConf.create(checkpoint["config"]), checkpoint["choices"]["data"]
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key == "data" and value != choice:
-            raise UserError(f"{path} was trained on data={choice}, not on {value}: leave data= out")
-        if key.startswith("data.") and key != "data.root":
-            raise UserError(f"{key} is the checkpoint's: leave it out")
-    # a checkpoint that has come from another machine finds the data where this one has them
-    if "root" in config.data and (
-        os.environ.get("DCGAN_DATA_DIR") or any(o.startswith("data.root=") for o in overrides)
-    ):
-        config.data.root = cfg.data.root
     generator = load_generator(path, cfg.device)
 
     return Subject(
@@ -109,11 +95,11 @@ def of_checkpoint(cfg: DictConfig, overrides: list[str]) -> Subject:
             "file": path.name,
             "step": checkpoint["step"],
             "weights": "ema" if has_ema(checkpoint) else "generator",
-            "seed": config.seed,
+            "seed": checkpoint["config"]["seed"],
             "choices": checkpoint["choices"],
         },
-        data=rebuild(cast(Any, OmegaConf.to_container(config)), "data"),
-        choice=choice,
+        data=data_of(path, checkpoint, cfg, overrides),
+        choice=checkpoint["choices"]["data"],
         draw=lambda n: generator.draw(generator.z(n, cfg.seed), generator.labels(n, cfg.seed), cfg.batch_size),
         labels=lambda n: generator.labels(n, cfg.seed),
         available=None,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dcgan.cache import cache_dir, load_tensors
 from dcgan.checks import UserError
 from dcgan.pixels import fit_images
+from dcgan.trained import TrainedGenerator
 
 SIZE = 28  # pixels that the judge sees; images of other sizes are resized
 FEATURES = 128
@@ -118,3 +119,13 @@ def load_judge(name: str, device: torch.device) -> Judge:
     except ValueError as error:
         raise UserError(f"{error}: delete it and train the judge anew") from error
     return Judge(tensors, {**facts, "sha256": sha256}, device)
+
+
+def judge_of(generator: TrainedGenerator) -> Judge:
+    """The judge of what a generator was trained on, on its device. UserError where there is none."""
+    if generator.config["model"]["channels"] != 1:
+        raise UserError("judges see grey images, and this generator draws in colour")
+    try:
+        return load_judge(generator.dataset, generator.device)
+    except MissingJudgeError as error:
+        raise UserError(f"{error}: python -m dcgan.metrics.classifier data=... trains one") from error
