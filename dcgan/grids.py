@@ -38,15 +38,16 @@ def mosaic(pictures: list[UInt8[Tensor, "3 h w"]], columns: int) -> UInt8[Tensor
     return F.pad(rows.flatten(3, 4).flatten(1, 2), (PADDING, 0, PADDING, 0), value=GREY)
 
 
-def beside(pictures: list[UInt8[Tensor, "3 h w"]]) -> UInt8[Tensor, "3 gh gw"]:
+def beside(pictures: list[UInt8[Tensor, "3 _ _"]]) -> UInt8[Tensor, "3 _ _"]:
     """Pictures of any sizes in one row, at the top."""
     height = max(picture.shape[1] for picture in pictures)
     return torch.cat([F.pad(p, (0, 0, 0, height - p.shape[1]), value=GREY) for p in pictures], dim=2)
 
 
-def above(upper: UInt8[Tensor, "3 h w"], lower: UInt8[Tensor, "3 g w"]) -> UInt8[Tensor, "3 gh w"]:
-    """One picture on top of another of the same width."""
-    return torch.cat((upper, lower), dim=1)
+def above(upper: UInt8[Tensor, "3 _ _"], lower: UInt8[Tensor, "3 _ _"]) -> UInt8[Tensor, "3 _ _"]:
+    """One picture on top of another, at the left."""
+    width = max(upper.shape[2], lower.shape[2])
+    return torch.cat([F.pad(p, (0, width - p.shape[2]), value=GREY) for p in (upper, lower)], dim=1)
 
 
 def enlarge(picture: UInt8[Tensor, "3 h w"], factor: int) -> UInt8[Tensor, "3 gh gw"]:
@@ -69,8 +70,7 @@ def captioned(picture: UInt8[Tensor, "3 h w"], text: str) -> UInt8[Tensor, "3 gh
     width = max(picture.shape[2], 2 * PADDING + round(font().getlength(text)))
     line = Image.new("RGB", (width, LINE), (GREY,) * 3)
     ImageDraw.Draw(line).text((PADDING, 1), text, "white", font())
-    below = F.pad(picture, (0, width - picture.shape[2]), value=GREY)
-    return torch.cat((torch.from_numpy(np.array(line)).permute(2, 0, 1), below), dim=1)
+    return above(torch.from_numpy(np.array(line)).permute(2, 0, 1), picture)
 
 
 def as_image(picture: UInt8[Tensor, "3 h w"]) -> Image.Image:

@@ -17,10 +17,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from torchvision.datasets import MNIST
 
-from dcgan import cli, evaluate, train
+from dcgan import cli, evaluate, sample, train
 from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
 from dcgan.data import TorchvisionData
 from dcgan.pixels import PixelRange
+from dcgan.training import train as train_run
 
 REAL_DATA = Path(os.environ.get("DCGAN_DATA_DIR") or Path(__file__).parent.parent / "data")
 
@@ -133,6 +134,30 @@ def dcgan_train(command: Command) -> Command:
 @pytest.fixture
 def dcgan_evaluate(command: Command) -> Command:
     return partial(command, evaluate)
+
+
+@pytest.fixture
+def dcgan_sample(command: Command) -> Command:
+    return partial(command, sample)
+
+
+def tiny_run(folder: Path, mnist_root: Path, *overrides: str) -> Path:
+    """The last.ckpt of a short training in `folder`."""
+    arguments = [*TINY, "trainer=cpu", "evaluator=none", "samples.steps=[0,2]", f"data.root={mnist_root}", *overrides]
+    train_run(compose_config(*arguments), folder, compose_choices(*arguments))
+    return folder / "checkpoints" / "last.ckpt"
+
+
+@pytest.fixture(scope="session")
+def plain_run(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Path:
+    """The last.ckpt of a small unconditional run of 4 steps, with an average of the weights."""
+    return tiny_run(tmp_path_factory.mktemp("plain"), mnist_root, "max_steps=4", "ema.decay=.5")
+
+
+@pytest.fixture(scope="session")
+def conditional_run(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Path:
+    """The last.ckpt of a small conditional run of 2 steps."""
+    return tiny_run(tmp_path_factory.mktemp("conditional"), mnist_root, "max_steps=2", "conditional=concat")
 
 
 def gzipped(path: Path, content: bytes) -> None:

@@ -58,7 +58,7 @@ def test_every_layer_of_both_networks_sees_the_label(model, discriminator):
 @pytest.mark.parametrize("conditional", CONDITIONAL)
 @pytest.mark.parametrize("model", [m for m in options("model") if m != "keras_mnist"])
 def test_every_model_trains_conditionally(model, conditional, hidden_width):
-    check_two_steps(*TINY, f"hidden_width={hidden_width}", f"model={model}", conditional)
+    check_two_steps(*TINY, f"model.hidden_width={hidden_width}", f"model={model}", conditional)
 
 
 @pytest.mark.parametrize("conditional", CONDITIONAL)

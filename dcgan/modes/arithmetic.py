@@ -211,7 +211,7 @@ class Arithmetic(Mode):
         result = image_grid(images, GRID)
         factor = scale or fitting_factor(beside([image_grid(shown, 1) for shown, _ in examples] + [result]))
 
-        def part(images: UInt8[Tensor, "n c h w"], columns: int, caption: str) -> Picture:
+        def part(images: Tensor, columns: int, caption: str) -> Picture:
             return captioned(enlarge(image_grid(images, columns), factor), caption)
 
         parts = [

@@ -69,7 +69,7 @@ class Source:
         return torch.cat(parts)
 
 
-Picture = UInt8[Tensor, "3 h w"]
+Picture = UInt8[Tensor, "3 _ _"]
 
 
 @dataclass(frozen=True, eq=False)

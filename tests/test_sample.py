@@ -1,0 +1,315 @@
+"""`python -m dcgan.sample`: every mode, every kind of output, every mistake."""
+
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from PIL import Image
+from torchvision.datasets import MNIST
+
+from dcgan import cli
+from dcgan.grids import captioned, enlarge, image_grid, mosaic
+from dcgan.modes.progression import enlarged_by
+from dcgan.trained import load_generator
+from tests.conftest import compose_config, options, tiny_run
+
+MODES = [mode for mode in options("mode") if mode != "arithmetic"]  # which needs digits: tests/test_arithmetic.py
+
+
+def size(path: str) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+# --- outputs
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("out", ["a.png", "a.gif", "a.npy", "a.pt", "folder"])
+def test_every_mode_writes_every_kind_of_file(dcgan_sample, plain_run, mode, out):
+    outcome = dcgan_sample(f"checkpoint={plain_run}", f"mode={mode}", f"out={out}", "n=2")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.split() == [mode, out]
+    assert [path.name for path in Path().iterdir()] == [out]  # no run folder, nothing temporary
+
+
+def test_the_same_images_in_every_kind_of_file(dcgan_sample, plain_run):
+    expected = load_generator(plain_run).sample(5, seed=7)
+    for out in ("a.npy", "a.pt", "folder"):
+        assert dcgan_sample(f"checkpoint={plain_run}", "n=5", "seed=7", f"out={out}").code == 0
+    array = np.load("a.npy")
+    assert array.shape == (5, 28, 28)
+    assert array.dtype == np.uint8
+    assert np.array_equal(array, expected[:, 0].numpy())
+    assert torch.equal(torch.load("a.pt", weights_only=True), expected)
+    files = sorted(Path("folder").iterdir())
+    assert [file.name for file in files] == [f"{i:05d}.png" for i in range(5)]
+    for file, image in zip(files, expected, strict=True):
+        with Image.open(file) as picture:
+            assert picture.mode == "L"
+            assert np.array_equal(np.array(picture), image[0].numpy())
+
+
+def test_a_picture_of_the_grid(dcgan_sample, plain_run):
+    dcgan_sample(f"checkpoint={plain_run}", "n=6", "nrow=3", "scale=4", "out=a.png")
+    images = load_generator(plain_run).sample(6)
+    with Image.open("a.png") as picture:
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    assert torch.equal(pixels, enlarge(image_grid(images, 3), 4))
+    dcgan_sample(f"checkpoint={plain_run}", "out=b.png")
+    assert size("b.png") == (484, 484)  # 8 x 8 of 30 and a border of 2, twice
+    dcgan_sample(f"checkpoint={plain_run}", "n=1")
+    assert size("grid.png") == (32 * 16, 32 * 16)
+
+
+def test_a_film_has_n_frames_and_goes_on_for_ever(dcgan_sample, plain_run):
+    for mode in ("grid", "interpolate", "traverse"):
+        dcgan_sample(f"checkpoint={plain_run}", f"mode={mode}", "n=12", "fps=5", "out=a.gif")
+        with Image.open("a.gif") as film:
+            assert film.n_frames == 12
+            assert film.info["loop"] == 0
+            assert film.info["duration"] == 200
+
+
+def test_colour_is_kept(dcgan_sample, tmp_path, mnist_root):
+    run = tiny_run(tmp_path / "run", mnist_root, "max_steps=1", "data.channels=3", "data.image_size=32")
+    for out in ("a.npy", "a.png", "a.gif", "folder"):
+        assert dcgan_sample(f"checkpoint={run}", "n=4", f"out={out}").code == 0
+    array = np.load("a.npy")
+    assert array.shape == (4, 32, 32, 3)
+    with Image.open("folder/00003.png") as picture:
+        assert np.array_equal(np.array(picture), array[3])
+
+
+def test_the_batch_size_does_not_matter(dcgan_sample, plain_run):
+    for i, batch_size in enumerate((1, 64, 64)):
+        dcgan_sample(f"checkpoint={plain_run}", "n=100", f"batch_size={batch_size}", f"out={i}.npy")
+    one, many, again = (np.load(f"{i}.npy").astype(int) for i in range(3))
+    assert np.array_equal(many, again)
+    assert np.abs(one - many).max() <= 1
+
+
+# --- conditional models
+
+
+def test_a_conditional_model_draws_a_row_of_each_class(dcgan_sample, conditional_run):
+    assert dcgan_sample(f"checkpoint={conditional_run}", "out=a.npy").code == 0
+    g = load_generator(conditional_run)
+    labels = torch.arange(10).repeat_interleave(10)
+    expected = torch.cat(list(g.draw(g.z(100, 0), labels)))
+    assert np.array_equal(np.load("a.npy"), expected[:, 0].numpy())
+    assert np.load("a.labels.npy").tolist() == labels.tolist()
+    dcgan_sample(f"checkpoint={conditional_run}", "out=a.png", "scale=1")
+    assert size("a.png") == (302, 302)
+    dcgan_sample(f"checkpoint={conditional_run}", "n=25", "out=folder")
+    assert np.load("folder/labels.npy").tolist() == [i // 3 for i in range(25)]
+    dcgan_sample(f"checkpoint={conditional_run}", "n=24", "nrow=2", "out=b.pt")
+    assert np.load("b.labels.npy").tolist() == [i // 2 % 10 for i in range(24)]
+
+
+def test_label_7_draws_only_sevens(dcgan_sample, conditional_run):
+    dcgan_sample(f"checkpoint={conditional_run}", "n=9", "label=7", "out=a.npy")
+    expected = load_generator(conditional_run).sample(9, label=7)
+    assert np.array_equal(np.load("a.npy"), expected[:, 0].numpy())
+    assert np.load("a.labels.npy").tolist() == [7] * 9
+
+
+@pytest.mark.parametrize("mode", ["interpolate", "traverse"])
+def test_walks_of_a_conditional_model_keep_their_label(dcgan_sample, conditional_run, mode):
+    for out in ("a.gif", "a.png"):
+        assert dcgan_sample(f"checkpoint={conditional_run}", f"mode={mode}", f"out={out}").code == 0
+    dcgan_sample(f"checkpoint={conditional_run}", f"mode={mode}", "n=20", "out=a.npy")
+    first, second = np.load("a.labels.npy").reshape(2, 10)
+    assert len(set(first)) == len(set(second)) == 1
+    dcgan_sample(f"checkpoint={conditional_run}", f"mode={mode}", "n=20", "label=3", "out=b.npy")
+    assert set(np.load("b.labels.npy")) == {3}
+
+
+# --- the film of a run
+
+
+def test_the_progression_is_the_pictures_of_the_run_under_their_steps(dcgan_sample, plain_run):
+    run = plain_run.parent.parent
+    outcome = dcgan_sample(f"checkpoint={plain_run}", "mode=progression", "out=a.npy", "steps=[4,2,100]")
+    assert outcome.code == 0, outcome.err
+    panels = np.load("a.npy")
+    assert panels.shape == (2, 62, 62, 3)
+    for panel, step in zip(panels, (2, 4), strict=True):
+        with Image.open(run / "samples" / f"step_{step:06d}.png") as picture:
+            assert np.array_equal(np.array(picture), panel.repeat(8, 0).repeat(8, 1))
+    dcgan_sample(f"checkpoint={plain_run}", "mode=progression", "out=all.npy")  # it has none of the default steps
+    assert len(np.load("all.npy")) == 3
+    dcgan_sample(f"checkpoint={plain_run}", "mode=progression", "out=two.npy", "n=2")
+    assert np.array_equal(np.load("two.npy"), np.load("all.npy")[[0, 2]])
+    dcgan_sample(f"checkpoint={plain_run}", "mode=progression", "out=a.gif")
+    with Image.open("a.gif") as film:
+        assert film.n_frames == 3
+
+
+@pytest.mark.parametrize("run", ["plain_run", "conditional_run"])
+def test_the_progression_can_be_drawn_from_checkpoints(dcgan_sample, run, request):
+    checkpoint = request.getfixturevalue(run)
+    outcome = dcgan_sample(f"checkpoint={checkpoint}", "mode=progression", "grids=checkpoints", "out=a.npy")
+    assert outcome.code == 0, outcome.err
+    dcgan_sample(f"checkpoint={checkpoint}", "mode=progression", "out=b.npy")
+    assert np.array_equal(np.load("a.npy")[-1], np.load("b.npy")[-1])
+
+
+def test_a_picture_is_shrunk_by_what_it_was_enlarged_by():
+    small = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    for factor in (1, 2, 5):
+        assert enlarged_by(small.repeat(factor, 0).repeat(factor, 1)) == factor
+
+
+# --- the training images
+
+
+def test_the_training_images_as_the_network_sees_them_with_labels(dcgan_sample, plain_run):
+    assert dcgan_sample("mode=data", "out=a.npy", "data.image_size=32").code == 0
+    assert np.load("a.npy").shape == (25, 32, 32)
+    dcgan_sample(f"checkpoint={plain_run}", "mode=data", "out=b.npy", "n=64")
+    corners = np.load("b.npy")[:, 0, 0]
+    assert sorted(corners) == list(range(64))  # each training image once
+    dcgan_sample(f"checkpoint={plain_run}", "mode=data", "out=c.npy", "n=64", "seed=1")
+    assert not np.array_equal(np.load("c.npy")[:, 0, 0], corners)
+    dcgan_sample("mode=data", "out=a.png", "scale=3")
+    assert size("a.png") == (5 * (32 * 3 + 2) + 2, 5 * (32 * 3 + 18 + 2) + 2)
+    outcome = dcgan_sample(f"checkpoint={plain_run}", "mode=data", "data=digits", "out=d.png")
+    assert "was trained on data=mnist, not on digits" in outcome.err
+
+
+def test_the_label_over_an_image_is_its_own():
+    data = instantiate(compose_config("data=digits").data)
+    data.setup("fit")
+    images, names = data.examples([5, 0, 9])
+    stored, labels = data.load(train=True)
+    assert names == [str(labels[i].item()) for i in (5, 0, 9)]
+    assert torch.equal(images, data.fit(stored[[5, 0, 9]]))
+
+
+# --- pictures
+
+
+def test_pictures_stand_in_rows_with_a_border():
+    pictures = [torch.full((3, 4, 5), i, dtype=torch.uint8) for i in range(3)]
+    grid = mosaic(pictures, 2)
+    assert grid.shape == (3, 2 + 2 * (4 + 2), 2 + 2 * (5 + 2))
+    assert (grid[:, 2:6, 2:7] == 0).all()
+    assert (grid[:, 2:6, 9:14] == 1).all()
+    assert (grid[:, 8:12, 2:7] == 2).all()
+    border = grid.clone()
+    for top, left in ((2, 2), (2, 9), (8, 2)):
+        border[:, top : top + 4, left : left + 5] = 64
+    assert (border == 64).all()
+
+
+def test_a_caption_stands_above_and_makes_room_for_itself():
+    picture = torch.zeros(3, 10, 20, dtype=torch.uint8)
+    written = captioned(picture, "a long caption")
+    assert written.shape[1] == 10 + 18
+    assert written.shape[2] > 60
+    assert (written[:, 18:, :20] == 0).all()
+    assert (written[:, :18] > 200).any()
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["out=a.png"], "give checkpoint=RUN/checkpoints/last.ckpt"),
+        (["checkpoint=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
+        (["checkpoint=text.ckpt"], "text.ckpt cannot be read as a checkpoint"),
+        (["CKPT", "out=nowhere/a.png"], "there is no folder nowhere: make it"),
+        (["CKPT", "out=a.jpeg"], "out must end in .png, .gif, .npy, .pt, or none for a folder, got a.jpeg"),
+        (["CKPT", "out=full"], "full is a folder with files in it"),
+        (["CKPT", "out=full.png"], "full.png is a folder: choose another out="),
+        (["CKPT", "out=plain"], "plain is a file"),
+        (["CKPT", "n=0"], "n must be an integer >= 1, got 0"),
+        (["CKPT", "n=x"], "n must be an integer >= 1, got 'x'"),
+        (["CKPT", "seed=-1"], "seed must be an integer >= 0"),
+        (["CKPT", "nrow=0"], "nrow must be an integer >= 1"),
+        (["CKPT", "scale=0"], "scale must be an integer >= 1"),
+        (["CKPT", "fps=0", "out=a.gif"], "fps must be a number in (0, 100]"),
+        (["CKPT", "batch_size=0"], "batch_size must be an integer >= 1"),
+        (["CKPT", "label=1"], "this model knows no labels: train one with conditional=concat"),
+        (["CONDITIONAL", "label=12"], "label must be one of 0 to 9, got 12"),
+        (["CKPT", "mode=film"], "Could not find 'mode/film'"),
+        (["CKPT", "path=linear"], "Could not override 'path'"),
+        (["CKPT", "mode=interpolate", "path=round"], "path must be one of spherical, linear, got 'round'"),
+        (["CKPT", "mode=interpolate", "n=21", "nrow=5"], "n=21 images do not make whole rows of nrow=5"),
+        (["CKPT", "mode=interpolate", "z=nowhere.npy"], "nowhere.npy cannot be read"),
+        (["CKPT", "mode=interpolate", "z=text.ckpt"], "text.ckpt cannot be read as an .npy file"),
+        (["CKPT", "mode=interpolate", "z=odd.npy"], "must be an even number x 8 of numbers, got 3 x 8"),
+        (["CKPT", "mode=interpolate", "z=nan.npy"], "there are NaN or infinite numbers in nan.npy"),
+        (["CKPT", "mode=interpolate", "z=two.npy", "n=20"], "2 walks need 4 vectors, but there are 2 in two.npy"),
+        (["CKPT", "mode=traverse", "along=time"], "along must be one of principal, coordinate"),
+        (["CKPT", "mode=traverse", "extent=0"], "extent must be a number in (0, inf)"),
+        (["CKPT", "mode=traverse", "directions=[8]"], "directions must be from 0 to 7, got 8"),
+        (["CKPT", "mode=traverse", "n=90", "nrow=10"], "directions must be from 0 to 7, got 8"),
+        (["CKPT", "mode=traverse", "directions=[1]", "n=20"], "there are 1 directions for 2 walks"),
+        (["CKPT", "mode=progression", "grids=memory"], "grids must be one of samples, checkpoints"),
+        (["CKPT", "mode=progression", "steps=[x]"], "steps must be an integer >= 0"),
+        (["checkpoint=alone.ckpt", "mode=progression"], "there are no samples/step_*.png in"),
+        (["CKPT", "device=cuda"], "there is no GPU here"),
+        (["CKPT", "mode=arithmetic", "expression=7+1"], "expression must be like 'thick 7 - thin 7 + thin 1'"),
+        (["CKPT", "mode=arithmetic", "pool=20"], "images the judge is sure of"),
+        (["mode=data", "data.root=nowhere"], "could not be put there"),
+    ],
+)
+def test_mistakes_end_in_a_sentence_and_leave_nothing(
+    dcgan_sample, plain_run, conditional_run, arguments, sentence, monkeypatch
+):
+    monkeypatch.setattr(MNIST, "mirrors", [])
+    monkeypatch.delenv("DCGAN_DATA_DIR")
+    Path("text.ckpt").write_text("no checkpoint")
+    Path("alone.ckpt").write_bytes(plain_run.read_bytes())
+    for folder in ("full", "full.png"):
+        Path(folder).mkdir()
+        Path(folder, "file").touch()
+    Path("plain").touch()
+    for name, shape in (("odd", (3, 8)), ("two", (2, 8))):
+        np.save(f"{name}.npy", np.zeros(shape))
+    np.save("nan.npy", np.full((2, 8), np.nan))
+    before = sorted(Path().rglob("*"))
+    paths = {"CKPT": f"checkpoint={plain_run}", "CONDITIONAL": f"checkpoint={conditional_run}"}
+    outcome = dcgan_sample(*(paths.get(a, a) for a in arguments))
+    assert outcome.code == 1
+    assert sentence in outcome.err
+    assert "Traceback" not in outcome.err
+    left = [path for path in sorted(Path().rglob("*")) if path not in before and "nowhere" not in str(path)]
+    assert not left
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_half_written(dcgan_sample, plain_run):
+    for out in ("a.png", "a.gif", "a.npy", "a.pt", "folder"):
+        if "." in out:
+            Path(out).write_text("old")
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600, limits[1]))
+        try:
+            outcome = dcgan_sample(f"checkpoint={plain_run}", f"out={out}", "n=64")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert outcome.code == 1, out
+        assert f"{out} cannot be written (" in outcome.err
+        assert "Traceback" not in outcome.err
+        if Path(out).suffix:
+            assert Path(out).read_text() == "old"
+    assert sorted(path.name for path in Path().iterdir()) == ["a.gif", "a.npy", "a.png", "a.pt"]
+
+
+def test_help_names_every_mode_and_its_keys(dcgan_sample):
+    outcome = dcgan_sample("--help")
+    assert outcome.code == 0
+    assert max(map(len, outcome.out.splitlines())) <= 120
+    for mode in options("mode"):
+        assert f"  {mode} " in outcome.out
+        lines = (cli.CONF / "mode" / f"{mode}.yaml").read_text().splitlines()
+        for key in (line.partition(":")[0] for line in lines if line[:1].isalpha() and ":" in line):
+            if key not in ("draw", "defaults"):
+                assert f"{key}=" in outcome.out, f"{mode}: {key}"

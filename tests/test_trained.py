@@ -1,0 +1,187 @@
+"""A generator read back: whole, safely, and without the code that trained it."""
+
+import subprocess
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+
+import dcgan
+from dcgan.checks import UserError
+from dcgan.trained import FORMAT, latents, load_generator
+from dcgan.trusted import refuse_foreign
+from tests.conftest import tiny_run
+
+NOT_NEEDED = ("lightning", "torchmetrics", "sklearn", "tensorboard", "torchvision", "matplotlib", "scipy")
+
+
+def test_two_lines_from_a_checkpoint_to_images(plain_run):
+    g = dcgan.load_generator(plain_run)
+    images = g.sample(64, seed=0)
+    assert images.shape == (64, 1, 28, 28)
+    assert images.dtype == torch.uint8
+    assert torch.equal(images, dcgan.load_generator(str(plain_run)).sample(64, seed=0))
+    assert not torch.equal(images, g.sample(64, seed=1))
+    with pytest.raises(AttributeError, match="has no attribute 'load_discriminator'"):
+        dcgan.load_discriminator  # noqa: B018
+
+
+def test_drawing_imports_no_training_code(plain_run):
+    code = (
+        f"import sys; from dcgan import load_generator; from dcgan.grids import save_png, image_grid; "
+        f"from pathlib import Path; save_png(Path(sys.argv[2]), image_grid(load_generator(sys.argv[1]).sample(4))); "
+        f"print([name for name in {NOT_NEEDED!r} if name in sys.modules])"
+    )
+    out = plain_run.with_name("picture.png")
+    found = subprocess.run([sys.executable, "-c", code, str(plain_run), str(out)], capture_output=True, text=True)
+    assert found.stdout.strip() == "[]", found.stderr
+    assert out.exists()
+
+
+def test_the_package_itself_imports_no_torch():
+    code = "import sys, dcgan; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_an_image_never_depends_on_its_batch_mates(plain_run):
+    g = load_generator(plain_run)
+    z = latents(g.network, 5, 0)
+    whole = torch.cat(list(g.draw(z, batch_size=5)))
+    others = torch.cat((torch.randn(4, z.shape[1]) * 3, z[4:]))
+    assert torch.equal(torch.cat(list(g.draw(others, batch_size=5)))[4], whole[4])
+
+
+def test_image_i_is_the_same_however_many_there_are(plain_run):
+    g = load_generator(plain_run)
+    many = g.sample(150, seed=3, batch_size=16)
+    for n in (1, 15, 16, 17, 100):
+        assert torch.equal(g.sample(n, seed=3, batch_size=16), many[:n])
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_another_batch_size_changes_next_to_nothing(batch_size, tmp_path, mnist_root):
+    run = tiny_run(tmp_path, mnist_root, "max_steps=1", "model.base_channels=32", "model.hidden_width=256")
+    g = load_generator(run)
+    a, b = g.sample(300, batch_size=200).int(), g.sample(300, batch_size=batch_size).int()
+    assert (a - b).abs().max() <= 1
+    assert (a != b).double().mean() < 1e-5
+
+
+def test_the_average_of_the_weights_is_taken_where_there_is_one(plain_run, conditional_run):
+    state = torch.load(plain_run, weights_only=True)["state_dict"]
+    for name, value in load_generator(plain_run).network.state_dict().items():
+        assert torch.equal(value, state[f"ema.network.{name}"]), name
+    state = torch.load(conditional_run, weights_only=True)["state_dict"]
+    for name, value in load_generator(conditional_run).network.state_dict().items():
+        assert torch.equal(value, state[f"generator.{name}"]), name
+
+
+@pytest.mark.parametrize("counts", [{"n": 0}, {"n": -1}, {"n": 2.0}, {"n": 1, "seed": -1}, {"n": 1, "batch_size": 0}])
+def test_counts_below_1_are_refused(plain_run, counts):
+    with pytest.raises(ValueError, match="must be an integer"):
+        load_generator(plain_run).sample(**counts)
+
+
+def test_a_device_that_is_not_there_is_refused(plain_run):
+    with pytest.raises(ValueError, match="device=cuda, but there is no GPU here"):
+        load_generator(plain_run, device="cuda")
+
+
+# --- files that are no checkpoints
+
+
+@pytest.mark.parametrize("share", [i / 10 for i in range(10)])
+def test_a_truncated_checkpoint_is_refused(plain_run, tmp_path, share):
+    whole = plain_run.read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(UserError, match=r"cut\.ckpt cannot be read as a checkpoint"):
+        load_generator(tmp_path / "cut.ckpt")
+
+
+class Bomb:
+    def __reduce__(self):
+        return exec, ("open('exploded', 'w').close()",)
+
+
+def test_a_pickle_bomb_does_not_go_off(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"format": FORMAT, "state_dict": OrderedDict(), "config": Bomb()}, "bomb.ckpt")
+    with pytest.raises(UserError, match=r"bomb\.ckpt cannot be read as a checkpoint"):
+        load_generator("bomb.ckpt")
+    assert not Path("exploded").exists()
+
+
+def changed(checkpoint: Path, path: Path, change) -> Path:
+    content = torch.load(checkpoint, weights_only=True)
+    change(content)
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"_target_": "os.system", "command": "touch exploded"},
+        {"_target_": "builtins.exec", "_args_": ["open('exploded', 'w')"]},
+        {"_target_": "dcgan.report.subprocess.Popen", "args": ["touch", "exploded"]},
+        {"_target_": "dcgan.sweeps.sys.exit"},
+        {"_target_": "dcgan.data.FileLock", "lock_file": "exploded"},
+        {"_target_": "dcgan.files.write_json", "path": "exploded", "content": {}},
+        {"_target_": "torch.load", "f": "exploded"},
+        {"_target_": "torch.nn.init.normal_"},
+        {"_target_": "${oc.env:TARGET}", "command": "touch exploded"},
+        {"_target_": "hydra.utils.get_class", "path": "antigravity.Joke"},
+        {"_target_": "hydra.utils.call", "config": {"_target_": "os.getcwd"}},
+        {"_target_": ["torch.nn.ReLU"]},
+    ],
+)
+def test_a_checkpoint_cannot_choose_what_code_runs(plain_run, tmp_path, monkeypatch, target):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TARGET", "os.system")
+
+    def plant(content):
+        content["config"]["model"]["activation"] = target
+
+    with pytest.raises(UserError, match="must not choose what code runs"):
+        load_generator(changed(plain_run, Path("evil.ckpt"), plant))
+    assert not Path("exploded").exists()
+
+
+def test_what_the_configs_name_is_trusted():
+    refuse_foreign({"a": [{"_target_": "torch.nn.ReLU"}, {"_target_": "dcgan.networks.Generator"}]})
+    refuse_foreign({"_target_": "hydra.utils.get_class", "path": "torchvision.datasets.MNIST"})
+    refuse_foreign({"_target_": "lightning.Trainer"})
+
+
+def test_a_run_is_refused_that_could_not_be_read_back(dcgan_train):
+    outcome = dcgan_train("max_steps=1", "activation._target_=collections.OrderedDict", "hydra.run.dir=run")
+    assert outcome.code == 1
+    assert "names collections.OrderedDict, which is no class of dcgan, torch.nn or lightning" in outcome.err
+
+
+def test_other_files_are_refused_in_a_sentence(plain_run, tmp_path):
+    text, foreign = tmp_path / "text.ckpt", tmp_path / "foreign.ckpt"
+    text.write_text("no checkpoint")
+    torch.save({"state_dict": {}}, foreign)
+
+    def widen(content):
+        content["config"]["model"]["base_channels"] = 6
+
+    def age(content):
+        content["format"] = 1
+
+    for path, sentence in (
+        (tmp_path / "nowhere.ckpt", "there is no checkpoint"),
+        (tmp_path, "there is no file"),
+        (text, "cannot be read as a checkpoint"),
+        (foreign, "is not a checkpoint of this version"),
+        (changed(plain_run, tmp_path / "wide.ckpt", widen), "has other weights than its config says"),
+        (
+            changed(plain_run, tmp_path / "old.ckpt", age),
+            f"is not a checkpoint of this version of dcgan .format {FORMAT}",
+        ),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            load_generator(path)
