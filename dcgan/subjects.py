@@ -16,7 +16,7 @@ from dcgan.checks import UserError, first_line
 from dcgan.data import ImageData, data_of
 from dcgan.metrics.probe import Probe
 from dcgan.metrics.reference import Reference
-from dcgan.trained import has_ema, load_generator, read_checkpoint
+from dcgan.trained import load_generator, read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,7 @@ def of_checkpoint(cfg: DictConfig, overrides: list[str]) -> Subject:
 
     return Subject(
         kind="checkpoint",
-        facts={
-            "file": path.name,
-            "step": checkpoint["step"],
-            "weights": "ema" if has_ema(checkpoint) else "generator",
-            "seed": checkpoint["config"]["seed"],
-            "choices": checkpoint["choices"],
-        },
+        facts={"file": path.name} | {name: generator.facts[name] for name in ("step", "weights", "seed", "choices")},
         data=data_of(path, checkpoint, cfg, overrides),
         choice=checkpoint["choices"]["data"],
         draw=lambda n: generator.draw(generator.z(n, cfg.seed), generator.labels(n, cfg.seed), cfg.batch_size),

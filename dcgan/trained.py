@@ -107,15 +107,15 @@ def in_batches(
 class TrainedGenerator:
     """A generator in eval mode, so that no image depends on the others of its batch.
 
-    pixels: the map of its range to pixels; dataset: the name of what it was trained on, by which its judge is known;
-    config: of the run, of which an export keeps the parts "model" and "output".
+    pixels: the map of its range to pixels. facts: what an export says of it: "config" (its parts "model" and
+    "output"), "dataset" (its name, by which the judge is known), "step", "weights" ("ema" or "generator"), "seed" and
+    "choices" (the chosen option of each config group).
     """
 
     network: LatentModel
     pixels: PixelRange
     device: torch.device
-    dataset: str
-    config: dict[str, Any]
+    facts: dict[str, Any]
 
     @property
     def classes(self) -> int:
@@ -174,32 +174,43 @@ def load_generator(path: str | Path, device: str = "auto") -> TrainedGenerator:
     if path.is_dir():
         path /= HUB_WEIGHTS
     if path.suffix == ".safetensors":
-        content = read_export(path)
-        weights = content["state_dict"]
+        weights, facts = read_export(path)
     else:
-        content = read_checkpoint(path)
-        weights = below(content["state_dict"], "ema.network." if has_ema(content) else "generator.")
-    network = cast(LatentModel, build(content, "model"))
+        weights, facts = generator_of(read_checkpoint(path))
+    network = cast(LatentModel, build(facts, "model"))
     load_weights(network, weights, "model")
     place = cli.device(device)
-    pixels = rebuild(content["config"], "output.pixels")
-    return TrainedGenerator(network.to(place), pixels, place, content["dataset"], content["config"])
+    return TrainedGenerator(network.to(place), rebuild(facts["config"], "output.pixels"), place, facts)
 
 
-def read_export(path: Path) -> dict[str, Any]:
-    """Tensors and config of what `python -m dcgan.export out=*.safetensors` wrote. UserError where it is not that."""
+def generator_of(checkpoint: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights that draw, and the facts of a `TrainedGenerator`: nothing of the machine it was trained on."""
+    config, ema = checkpoint["config"], has_ema(checkpoint)
+    facts = {
+        "dataset": checkpoint["dataset"],
+        "step": checkpoint["step"],
+        "weights": "ema" if ema else "generator",
+        "seed": config["seed"],
+        "choices": checkpoint["choices"],
+        "config": {"model": config["model"], "output": config["output"]},
+    }
+    return below(checkpoint["state_dict"], "ema.network." if ema else "generator."), facts
+
+
+def read_export(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and facts of what `python -m dcgan.export out=*.safetensors` wrote. UserError where it is not that."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    facts = path.with_name(CONFIG)
-    for file in (path, facts):
+    config = path.with_name(CONFIG)
+    for file in (path, config):
         if not file.is_file():
             raise UserError(f"there is no file {file}: an export is a .safetensors file with its {CONFIG} beside it")
     try:
-        content = json.loads(facts.read_text())
-        tensors = load_file(path)
+        facts = json.loads(config.read_text())
+        weights = load_file(path)
     except (ValueError, OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read with its {CONFIG} ({first_line(error)}): use another copy") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("library") != "dcgan":
-        raise UserError(f"{facts} is not that of an export of this version of dcgan (format {FORMAT})")
-    return {**content, "state_dict": tensors}
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT or facts.get("library") != "dcgan":
+        raise UserError(f"{config} is not that of an export of this version of dcgan (format {FORMAT})")
+    return weights, facts

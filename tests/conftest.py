@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from torchvision.datasets import MNIST
 
-from dcgan import cli, evaluate, sample, train
+from dcgan import cli, evaluate, export, sample, train
 from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
 from dcgan.data import TorchvisionData
 from dcgan.pixels import PixelRange
@@ -139,6 +139,11 @@ def dcgan_evaluate(command: Command) -> Command:
 @pytest.fixture
 def dcgan_sample(command: Command) -> Command:
     return partial(command, sample)
+
+
+@pytest.fixture
+def dcgan_export(command: Command) -> Command:
+    return partial(command, export)
 
 
 def tiny_run(folder: Path, mnist_root: Path, *overrides: str) -> Path:

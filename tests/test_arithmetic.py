@@ -95,7 +95,7 @@ class SeesThePlace:
 
 def source() -> Source:
     made = Source(None, "cpu", 500, lambda: None)
-    generator = TrainedGenerator(Strokes(), PixelRange(-1), torch.device("cpu"), "Strokes", {})
+    generator = TrainedGenerator(Strokes(), PixelRange(-1), torch.device("cpu"), {})
     made.__dict__.update(generator=generator, judge=SeesThePlace())
     return made
 

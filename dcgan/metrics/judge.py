@@ -123,9 +123,9 @@ def load_judge(name: str, device: torch.device) -> Judge:
 
 def judge_of(generator: TrainedGenerator) -> Judge:
     """The judge of what a generator was trained on, on its device. UserError where there is none."""
-    if generator.config["model"]["channels"] != 1:
+    if generator.facts["config"]["model"]["channels"] != 1:
         raise UserError("judges see grey images, and this generator draws in colour")
     try:
-        return load_judge(generator.dataset, generator.device)
+        return load_judge(generator.facts["dataset"], generator.device)
     except MissingJudgeError as error:
         raise UserError(f"{error}: python -m dcgan.metrics.classifier data=... trains one") from error
