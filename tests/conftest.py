@@ -146,9 +146,9 @@ def dcgan_export(command: Command) -> Command:
     return partial(command, export)
 
 
-def tiny_run(folder: Path, mnist_root: Path, *overrides: str) -> Path:
+def tiny_run(folder: Path, mnist_root: Path, *overrides: str, sizes: list[str] = TINY) -> Path:
     """The last.ckpt of a short training in `folder`."""
-    arguments = [*TINY, "trainer=cpu", "evaluator=none", "samples.steps=[0,2]", f"data.root={mnist_root}", *overrides]
+    arguments = [*sizes, "trainer=cpu", "evaluator=none", "samples.steps=[0,2]", f"data.root={mnist_root}", *overrides]
     train_run(compose_config(*arguments), folder, compose_choices(*arguments))
     return folder / "checkpoints" / "last.ckpt"
 

@@ -31,7 +31,7 @@ def onnx_images(path: str, *inputs: torch.Tensor) -> np.ndarray:
 @pytest.mark.parametrize("model", options("model"))
 def test_onnx_draws_what_every_model_draws_in_batches_of_any_size(dcgan_export, tmp_path, mnist_root, model):
     sizes = SMALL if model == "keras_mnist" else TINY
-    run = tiny_run(tmp_path / "run", mnist_root, *sizes, f"model={model}", "max_steps=2")
+    run = tiny_run(tmp_path / "run", mnist_root, f"model={model}", "max_steps=2", sizes=sizes)
     outcome = dcgan_export(f"checkpoint={run}", "out=a.onnx")
     assert outcome.code == 0, outcome.err
     assert "checked      against PyTorch with onnxruntime: at most" in outcome.out

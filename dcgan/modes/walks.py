@@ -147,20 +147,15 @@ class Traverse(Walk):
         extent: float,
     ) -> None:
         super().__init__(n, seed, nrow, label)
-        if along not in DIRECTIONS:
-            raise ValueError(f"along must be one of {', '.join(DIRECTIONS)}, got {along!r}")
+        check_along(along)
         check_number("extent", extent, 0, float("inf"), brackets="()")
-        self.along, self.directions, self.extent = DIRECTIONS[along], directions, extent
+        self.along, self.directions, self.extent = along, directions, extent
 
     def walks(self, source: Source, rows: int | None) -> Callable[[float], Z]:
-        model = source.generator.network
         chosen = list(range(rows or ROWS)) if self.directions is None else list(self.directions)
         if self.directions is not None and rows not in (None, len(chosen)):
             raise UserError(f"there are {len(chosen)} directions for {rows} walks: leave n out")
-        for i in chosen:
-            if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < model.latent_dim:
-                raise UserError(f"directions must be from 0 to {model.latent_dim - 1}, got {i!r}: z has no more")
-        axes = self.along(model)[chosen]
+        axes = direction_vectors(source.generator.network, self.along, chosen)
         z = source.generator.z(1, self.seed)
         rest = z - (z @ axes.T).T * axes
         return lambda t: rest + (2 * t - 1) * self.extent * axes
@@ -184,3 +179,17 @@ def coordinates(model: LatentModel) -> Float[Tensor, "latent_dim latent_dim"]:
 
 
 DIRECTIONS = {"principal": principal_directions, "coordinate": coordinates}
+
+
+def check_along(along: str) -> None:
+    if along not in DIRECTIONS:
+        raise ValueError(f"along must be one of {', '.join(DIRECTIONS)}, got {along!r}")
+
+
+def direction_vectors(model: LatentModel, along: str, chosen: list[int]) -> Z:
+    """Unit vectors of z: those of the chosen numbers. UserError for a number that z does not have."""
+    check_along(along)
+    for i in chosen:
+        if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < model.latent_dim:
+            raise UserError(f"directions must be from 0 to {model.latent_dim - 1}, got {i!r}: z has no more")
+    return DIRECTIONS[along](model)[chosen]
