@@ -22,7 +22,7 @@ demo: install ## train for two to three minutes on the CPU and draw readable dig
 	@$(BIN)/python -m dcgan.demo
 
 test: check ## format, lint, types, then all the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope
 
 check: install ## the quick half of the gate: format, lint and types
 	$(BIN)/ruff format --check .

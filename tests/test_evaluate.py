@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from dcgan import cli
+from dcgan import cli, compare, evaluate, explore, export, sample, train
+from dcgan.metrics import classifier
 from dcgan.trained import latents, load_generator, read_checkpoint
 from tests.conftest import TINY, options
 from tests.runs import RUN, events
@@ -239,5 +240,24 @@ def test_help_names_every_option(dcgan_evaluate):
     assert max(map(len, outcome.out.splitlines())) <= 120
 
 
-def test_every_command_has_a_config_and_help_of_its_own():
-    assert {path.stem for path in cli.CONF.glob("*.yaml")} == {"train", "evaluate", "classifier", "compare"}
+COMMANDS = {
+    "train": train,
+    "evaluate": evaluate,
+    "classifier": classifier,
+    "compare": compare,
+    "sample": sample,
+    "export": export,
+    "explore": explore,
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(command, name):
+    outcome = command(COMMANDS[name], "--help")
+    assert outcome.code == 0
+    assert f"python -m {COMMANDS[name].__name__}" in outcome.out
+    assert max(map(len, outcome.out.splitlines())) <= 120
+
+
+def test_every_config_is_that_of_a_command():
+    assert {path.stem for path in cli.CONF.glob("*.yaml")} == COMMANDS.keys()

@@ -40,7 +40,7 @@ def test_a_healthy_run_is_left_in_peace(dcgan_train):
 
 def test_a_generator_that_draws_one_image_is_told_and_shown(dcgan_train, monkeypatch):
     draw = Generator.forward
-    monkeypatch.setattr(Generator, "forward", lambda self, z: draw(self, z)[:1].expand(len(z), -1, -1, -1))
+    monkeypatch.setattr(Generator, "forward", lambda self, z, label=None: draw(self, z)[:1].expand(len(z), -1, -1, -1))
     outcome = dcgan_train(*QUICK)
     assert "collapse" in told(outcome.out)
     assert "all samples look alike since step 2: try" in outcome.out

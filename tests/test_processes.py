@@ -42,7 +42,7 @@ from dcgan.gan import GAN
 
 noise, teardown = [], L.LightningModule.on_train_end
 def on_train_batch_start(self, batch, batch_idx):
-    self.seen = getattr(self, "seen", []) + [batch.clone()]
+    self.seen = getattr(self, "seen", []) + [batch[0].clone()]
 def on_train_end(self):
     rank = os.environ.get("LOCAL_RANK", "0")
     (validation,) = [c for c in self.trainer.callbacks if type(c).__name__ == "Validation"]
@@ -51,10 +51,10 @@ def on_train_end(self):
 GAN.on_train_batch_start, GAN.on_train_end = on_train_batch_start, on_train_end
 from dcgan.networks import Generator
 forward = Generator.forward
-def spied(self, z):
+def spied(self, z, label):
     if self.training:
         noise.append(z.clone())
-    return forward(self, z)
+    return forward(self, z, label)
 Generator.forward = spied
 if __name__ == "__main__":
     train.main()
@@ -63,10 +63,11 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory, mnist_root):
-    """Two gloo processes, one epoch: 64 images, batches of 8 on each, 4 steps."""
+    """Two gloo processes, one epoch of a conditional model: 64 images, batches of 8 on each, 4 steps."""
     folder = tmp_path_factory.mktemp("ddp")
     (folder / "spy.py").write_text(SPY)
-    command = [sys.executable, "spy.py", *TINY, "trainer=ddp_cpu", "hydra.run.dir=run", "max_epochs=1", "ema.decay=.9"]
+    settings = ["trainer=ddp_cpu", "hydra.run.dir=run", "max_epochs=1", "ema.decay=.9", "conditional=concat"]
+    command = [sys.executable, "spy.py", *TINY, *settings]
     done = run(*command, cwd=folder, DCGAN_DATA_DIR=str(mnist_root))
     return folder, done, [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
@@ -113,6 +114,7 @@ def test_two_processes_share_the_work_of_a_measurement_and_agree_on_it(ranks, dc
     assert dcgan_evaluate("checkpoint=run/checkpoints/last.ckpt", "evaluator=light").code == 0
     alone = json.loads(Path("run/checkpoints/last.evaluation.json").read_text())["metrics"]
     together = json.loads(Path("run/summary.json").read_text())["metrics"]
+    assert "label_agreement" in alone
     for name, value in alone.items():
         assert together[name] == (value if value is None else pytest.approx(value, rel=1e-5, abs=1e-6)), name
 
