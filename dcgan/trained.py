@@ -20,8 +20,8 @@ from dcgan.trusted import rebuild
 
 FORMAT = 2  # 1: without conditional networks; D's last layer had another name
 LATENT_BLOCK = 64
-BATCH = 64  # draws as fast as larger ones
-SMALLEST_BATCH = 32  # from here on the arithmetic of an image is the same in any batch, but for single roundings
+BATCH = 200  # larger ones draw no faster (experiments/sampling)
+WHOLE = 32  # batches of a multiple of it draw an image with the same arithmetic; a single image has another one
 # of an export: beside a .safetensors file, or in a folder for a model hub
 CONFIG = "config.json"
 HUB_WEIGHTS = "model.safetensors"
@@ -143,8 +143,7 @@ class TrainedGenerator:
         """The images of z on the CPU, batch by batch."""
         check_int("batch_size", batch_size, 1)
         for part, told in in_batches(z, label, batch_size):
-            # batches are filled up: the same arithmetic for every image, however many there are
-            fill = (0, max(batch_size, SMALLEST_BATCH) - len(part))
+            fill = (0, -len(part) % WHOLE)
             whole = nn.functional.pad(part, (0, 0, *fill)).to(self.device)
             told = None if told is None else nn.functional.pad(told, fill).to(self.device)
             with torch.no_grad():
