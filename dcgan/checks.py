@@ -25,6 +25,14 @@ def check_int(name: str, value: object, minimum: int) -> None:
         raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
 
 
+def check_ints(name: str, values: object, minimum: int) -> None:
+    """Raise ValueError unless `values` is a list of integers >= `minimum`."""
+    if not isinstance(values, list):
+        raise ValueError(f"{name} must be a list of integers >= {minimum}, got {values!r}")
+    for value in values:
+        check_int(name, value, minimum)
+
+
 def check_number(name: str, value: object, low: float, high: float, *, brackets: str = "[]") -> None:
     """Raise ValueError unless `value` is a number between `low` and `high`.
 

@@ -6,9 +6,9 @@ Only what reads the command line is imported up here.
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from dcgan import cli
 from dcgan.checks import UserError, check_int
@@ -21,7 +21,7 @@ HOST = "127.0.0.1"  # nobody else can reach it
 
 def make_explorer(cfg: DictConfig) -> "Explorer":
     """Raises UserError and ValueError for what cannot be explored."""
-    if cfg.checkpoint is None:
+    if not cfg.checkpoint:
         raise UserError("give checkpoint=RUN/checkpoints/last.ckpt")
     from dcgan.explorer import Explorer
     from dcgan.metrics.judge import judge_of
@@ -33,7 +33,8 @@ def make_explorer(cfg: DictConfig) -> "Explorer":
     except UserError as error:
         print(f"note: {error}: images are shown without a verdict")
         judge = None
-    return Explorer(generator, judge, cfg.along, list(cfg.directions))
+    config: Any = OmegaConf.to_container(cfg)
+    return Explorer(generator, judge, config["along"], config["directions"])
 
 
 def act(cfg: DictConfig) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import UInt8
 from torch import Tensor
 
-from dcgan.checks import UserError, check_int
+from dcgan.checks import UserError, check_int, check_ints
 from dcgan.grids import as_image, enlarge, fitting_factor, rgb
 from dcgan.metrics.judge import Judge
 from dcgan.modes.walks import direction_vectors
@@ -28,8 +28,9 @@ class Explorer:
     """
 
     def __init__(self, generator: TrainedGenerator, judge: Judge | None, along: str, directions: list[int]) -> None:
+        check_ints("directions", directions, 0)
         if len(directions) != 2:
-            raise UserError(f"directions must be two, got {directions}")
+            raise ValueError(f"directions must be two, got {directions}")
         self.generator, self.judge, self.directions = generator, judge, directions
         self.axes = direction_vectors(generator.network, along, directions)
 

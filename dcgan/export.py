@@ -12,7 +12,7 @@ from dcgan.checks import UserError
 
 
 def act(cfg: DictConfig) -> None:
-    if cfg.checkpoint is None:
+    if not cfg.checkpoint:
         raise UserError("give checkpoint=RUN/checkpoints/last.ckpt")
     from dcgan.exporting import WRITERS
     from dcgan.outputs import check_place, writing

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from dcgan import cli
-from dcgan.checks import check_int, check_number
+from dcgan.checks import UserError, check_int, check_number
 
 if TYPE_CHECKING:
     from dcgan.data import ImageData
@@ -30,7 +30,7 @@ def act(cfg: DictConfig) -> None:
     mode = instantiate(cfg.draw, _convert_="all")
     out = Path(cfg.out if cfg.out is not None else f"{choices['mode']}.png")
     check_place(out, tuple(WRITERS))
-    checkpoint = Path(cfg.checkpoint) if cfg.checkpoint is not None else None
+    checkpoint = Path(cfg.checkpoint) if cfg.checkpoint else None
 
     def real() -> "ImageData":
         from dcgan.data import data_of
@@ -38,6 +38,8 @@ def act(cfg: DictConfig) -> None:
 
         if checkpoint is None:
             return instantiate(cfg.data)
+        if checkpoint.is_dir() or checkpoint.suffix == ".safetensors":
+            raise UserError(f"the export {checkpoint} knows nothing of its data: leave checkpoint= out, and give data=")
         return data_of(checkpoint, read_checkpoint(checkpoint), cfg, overrides)
 
     for note in write(out, mode, Source(checkpoint, cfg.device, cfg.batch_size, real), cfg.scale, cfg.fps):

@@ -171,6 +171,8 @@ def load_generator(path: str | Path, device: str = "auto") -> TrainedGenerator:
     """
     path = Path(path)
     if path.is_dir():
+        if not (path / HUB_WEIGHTS).is_file():
+            raise UserError(f"there is no {HUB_WEIGHTS} in {path}: give a run's checkpoints/last.ckpt, or an export")
         path /= HUB_WEIGHTS
     if path.suffix == ".safetensors":
         weights, facts = read_export(path)

@@ -52,7 +52,7 @@ def test_the_label_and_the_verdict(conditional_run):
 
 
 def test_two_directions_are_needed(plain_run):
-    with pytest.raises(UserError, match="directions must be two, got"):
+    with pytest.raises(ValueError, match="directions must be two, got"):
         Explorer(load_generator(plain_run), None, "principal", [1])
     with pytest.raises(UserError, match="directions must be from 0 to 7"):
         Explorer(load_generator(plain_run), None, "principal", [1, 8])
@@ -131,6 +131,7 @@ def test_without_gradio_one_sentence_says_how_to_install_it(command, plain_run, 
         ([], "give checkpoint="),
         (["checkpoint=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
         (["CKPT", "port=0"], "port must be an integer >= 1"),
+        (["CKPT", "directions=1"], "directions must be a list of integers >= 0, got 1"),
         (["CKPT", "along=time"], "along must be one of principal, coordinate"),
         (["CKPT", "directions=[1,9]"], "directions must be from 0 to 7, got 9"),
     ],

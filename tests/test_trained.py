@@ -174,7 +174,7 @@ def test_other_files_are_refused_in_a_sentence(plain_run, tmp_path):
 
     for path, sentence in (
         (tmp_path / "nowhere.ckpt", "there is no checkpoint"),
-        (tmp_path, "there is no file"),
+        (tmp_path, r"there is no model\.safetensors in .*: give a run's checkpoints/last\.ckpt"),
         (text, "cannot be read as a checkpoint"),
         (foreign, "is not a checkpoint of this version"),
         (changed(plain_run, tmp_path / "wide.ckpt", widen), "has other weights than its config says"),

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from dcgan.metrics.judge import Judge
 
 
+MOST = 10_000_000  # images that are held in memory: 8 GB of MNIST's size
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """What there is to draw from; each part is loaded when it is first asked for.
@@ -126,6 +129,8 @@ class Mode:
     def __init__(self, n: int | None, seed: int) -> None:
         if n is not None:
             check_int("n", n, 1)
+            if n > MOST:
+                raise ValueError(f"n must be at most {MOST:,}, got {n:,}: draw several files, each with its own seed=")
         check_int("seed", seed, 0)
         self.n, self.seed = n, seed
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dcgan.checks import UserError, check_int, first_line
+from dcgan.checks import UserError, check_ints, first_line
 from dcgan.grids import image_grid
 from dcgan.modes.mode import Film, Mode, Picture, Source, Still
 from dcgan.trained import load_generator, read_checkpoint
@@ -23,8 +23,7 @@ class Progression(Mode):
 
     def __init__(self, n: int | None, seed: int, steps: list[int], grids: str) -> None:
         super().__init__(n, seed)
-        for step in steps:
-            check_int("steps", step, 0)
+        check_ints("steps", steps, 0)
         if grids not in GRIDS:
             raise ValueError(f"grids must be one of {', '.join(GRIDS)}, got {grids!r}")
         self.steps, self.grids = steps, GRIDS[grids]
@@ -64,12 +63,14 @@ def from_samples(source: Source) -> dict[int, Picture]:
 def from_checkpoints(source: Source) -> dict[int, Picture]:
     """The fixed noise, drawn by every checkpoint beside the given one."""
     found = {}
-    for path in sorted(source.path.parent.glob("*.ckpt")):
+    for path in sorted((source.path if source.path.is_dir() else source.path.parent).glob("*.ckpt")):
         checkpoint = read_checkpoint(path)
         generator = load_generator(path, source.device)
         z, label = checkpoint["state_dict"]["fixed_z"], checkpoint["state_dict"].get("fixed_label")
         images = torch.cat(list(generator.draw(z, label, source.batch_size)))
         found[checkpoint["step"]] = image_grid(images, generator.classes or None)
+    if not found:
+        raise UserError(f"there is no checkpoint in {source.path}: give one in its run's folder")
     return found
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from dcgan.checks import UserError, check_number, first_line
+from dcgan.checks import UserError, check_ints, check_number, first_line
 from dcgan.grids import image_grid
 from dcgan.modes.mode import Film, Mode, Source, Still, check_columns
 from dcgan.networks import LatentModel
@@ -148,11 +148,15 @@ class Traverse(Walk):
     ) -> None:
         super().__init__(n, seed, nrow, label)
         check_along(along)
+        if directions is not None:
+            check_ints("directions", directions, 0)
+            if not directions:
+                raise ValueError("directions must name at least one, or be null for the first ones, got []")
         check_number("extent", extent, 0, float("inf"), brackets="()")
         self.along, self.directions, self.extent = along, directions, extent
 
     def walks(self, source: Source, rows: int | None) -> Callable[[float], Z]:
-        chosen = list(range(rows or ROWS)) if self.directions is None else list(self.directions)
+        chosen = list(range(rows or ROWS)) if self.directions is None else self.directions
         if self.directions is not None and rows not in (None, len(chosen)):
             raise UserError(f"there are {len(chosen)} directions for {rows} walks: leave n out")
         axes = direction_vectors(source.generator.network, self.along, chosen)
@@ -189,7 +193,6 @@ def check_along(along: str) -> None:
 def direction_vectors(model: LatentModel, along: str, chosen: list[int]) -> Z:
     """Unit vectors of z: those of the chosen numbers. UserError for a number that z does not have."""
     check_along(along)
-    for i in chosen:
-        if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < model.latent_dim:
-            raise UserError(f"directions must be from 0 to {model.latent_dim - 1}, got {i!r}: z has no more")
+    if max(chosen) >= model.latent_dim:
+        raise UserError(f"directions must be from 0 to {model.latent_dim - 1}, got {max(chosen)}: z has no more")
     return DIRECTIONS[along](model)[chosen]
