@@ -139,6 +139,22 @@ def test_a_run_knows_the_shares_of_its_labels_and_what_was_asked_for(dcgan_train
     assert not torch.equal(drawn, generator.labels(4000, 1))
 
 
+def test_figures_of_labels_are_given_the_labels_that_were_drawn(dcgan_train, dcgan_evaluate, monkeypatch):
+    given = []
+    count = LabelAgreement.__call__
+
+    def spied(self, samples, real):
+        given.append(samples.labels)
+        return count(self, samples, real)
+
+    monkeypatch.setattr(LabelAgreement, "__call__", spied)
+    dcgan_train(*TINY, *RUN, "max_steps=1", "conditional=concat", "seed=3")
+    expected = load_generator("run/checkpoints/last.ckpt").labels(16, 3)
+    assert torch.equal(given.pop(), expected)
+    dcgan_evaluate("checkpoint=run/checkpoints/last.ckpt", "seed=3", "evaluator=light")
+    assert torch.equal(given[0], expected)
+
+
 def test_the_label_agreement_counts_what_the_judge_sees():
     logits = torch.eye(10)[[3, 1, 4, 1]]
     images = torch.zeros(4, 1, 28, 28, dtype=torch.uint8)
@@ -219,3 +235,12 @@ def test_a_label_that_does_not_exist_is_refused(dcgan_train):
         with pytest.raises(UserError, match="label must be one of 0 to 9"):
             generator.sample(1, label=label)
     assert generator.sample(3, label=7).shape == (3, 1, 28, 28)
+
+
+def test_every_image_of_a_batch_comes_with_its_own_label():
+    data = instantiate(compose_config(*TINY, "conditional=concat").data)
+    data.setup("fit")
+    _, stored = data.load(train=True)
+    for images, labels in data.train_dataloader():
+        corner = data.pixels.decode(images)[:, 0, 0, 0].long()  # training image i has i there
+        assert torch.equal(labels, stored[corner])
