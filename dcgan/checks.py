@@ -19,10 +19,12 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def check_int(name: str, value: object, minimum: int) -> None:
-    """Raise ValueError unless `value` is an integer >= `minimum`."""
+def check_int(name: str, value: object, minimum: int, maximum: int | None = None) -> None:
+    """Raise ValueError unless `value` is an integer >= `minimum` and <= `maximum`, where there is one."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
+    if maximum is not None and value > maximum:
+        raise ValueError(f"{name} must be an integer <= {maximum:,}, got {value:,}")
 
 
 def check_ints(name: str, values: object, minimum: int) -> None:

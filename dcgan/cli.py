@@ -1,7 +1,6 @@
 """What the commands share: where the configs are, and how a mistake of the user's ends."""
 
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).parent
 # in a wheel the configs lie inside the package, in a checkout beside it
-PATHS = ("ckpt_path", "checkpoint", "samples", "out", "folder", "z", "hydra.run.dir")
+PATHS = ("ckpt_path", "checkpoint", "samples", "out", "folder", "z", "data.root", "hydra.run.dir")
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
 
 
@@ -82,11 +81,20 @@ def main(
     run(command)
 
 
+def once(arguments: list[str]) -> list[str]:
+    """For commands that write where they are told to: a sweep's jobs would write over each other."""
+    if {"-m", "--multirun"} & set(arguments):
+        raise UserError("one command draws once: leave -m out")
+    return arguments
+
+
 def quoted(argument: str) -> str:
-    """The override with its path in quotes where that needs them: the folders of a sweep have "=" in their names."""
+    """The override with its path in quotes: the folders of a sweep have "=" in their names, a path may look like a
+    number, and Hydra's grammar knows few letters."""
     key, _, value = argument.partition("=")
-    if key in PATHS and re.search(r"[=,\s]", value) and value[0] not in "'\"":
-        return f"{key}='{value}'"
+    if key in PATHS and value not in ("", "null") and value[0] not in "'\"":
+        escaped = value.replace("'", "\\'")
+        return f"{key}='{escaped}'"
     return argument
 
 

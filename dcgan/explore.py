@@ -38,7 +38,7 @@ def make_explorer(cfg: DictConfig) -> "Explorer":
 
 
 def act(cfg: DictConfig) -> None:
-    check_int("port", cfg.port, 1)
+    check_int("port", cfg.port, 1, 65535)
     if find_spec("gradio") is None:
         raise UserError("the page needs gradio, which is not installed: pip install 'dcgan[explore]'")
     explorer = make_explorer(cfg)
@@ -50,7 +50,7 @@ def act(cfg: DictConfig) -> None:
 
 
 def main() -> None:
-    cli.main("explore", act)
+    cli.main("explore", act, cli.once)
 
 
 if __name__ == "__main__":

@@ -21,14 +21,14 @@ def act(cfg: DictConfig) -> None:
     checkpoint, out = Path(cfg.checkpoint), Path(cfg.out)
     check_place(out, tuple(WRITERS))
     generator = load_generator(checkpoint, "cpu")
-    with writing(out):
+    with writing(out, (OSError,)):
         note = WRITERS[out.suffix](out, generator, checkpoint.with_suffix(".evaluation.json"))
     print(note)
     print(f"export       {out}")
 
 
 def main() -> None:
-    cli.main("export", act)
+    cli.main("export", act, cli.once)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from torch.export import Dim, ExportedProgram
 
 from dcgan import __version__
 from dcgan.checks import UserError
-from dcgan.files import atomic_path, write_json
+from dcgan.files import atomic_path
 from dcgan.grids import enlarge, fitting_factor, image_grid, write_png
 from dcgan.model_card import model_card
 from dcgan.outputs import atomic_folder
-from dcgan.trained import CONFIG, FORMAT, HUB_WEIGHTS, TrainedGenerator, load_generator
+from dcgan.trained import CONFIG, FORMAT, HUB_WEIGHTS, TrainedGenerator, network_of
 
 LARGEST_DIFFERENCE = 1e-4  # of values in [-1, 1] or [0, 1], from the generator's own
 SIZES = (1, 3, 64)  # of batches that are compared
@@ -99,27 +99,28 @@ def pt2(out: Path, generator: TrainedGenerator, evaluation: Path) -> str:
 def safetensors(out: Path, generator: TrainedGenerator, evaluation: Path) -> str:
     """The weights, and a config.json beside them: what `load_generator` reads."""
     config = out.with_name(CONFIG)
-    if config.exists() and not is_ours(config):
-        raise UserError(f"{config} is another project's, and the export needs that name: choose another folder in out=")
+    if config.exists() and not belongs_to(config, out):
+        raise UserError(f"{config} belongs to something else, and this export needs that name: choose another folder")
     return write_weights(out, generator)
 
 
-def is_ours(config: Path) -> bool:
+def belongs_to(config: Path, weights: Path) -> bool:
     try:
-        return json.loads(config.read_text()).get("library") == "dcgan"
+        return json.loads(config.read_text()).get("file") == weights.name
     except (ValueError, AttributeError):
         return False
 
 
 def write_weights(out: Path, generator: TrainedGenerator) -> str:
-    from safetensors.torch import save
+    from safetensors.torch import load_file, save
 
-    write_json(out.with_name(CONFIG), {"library": "dcgan", "version": __version__, "format": FORMAT, **generator.facts})
+    about = {"library": "dcgan", "version": __version__, "format": FORMAT, "file": out.name, **generator.facts}
     weights = {name: tensor.contiguous() for name, tensor in generator.network.state_dict().items()}
-    with atomic_path(out) as temporary:
+    with atomic_path(out.with_name(CONFIG)) as config, atomic_path(out) as temporary:
+        config.write_text(json.dumps(about, indent=2) + "\n")
         temporary.write_bytes(save(weights))  # save_file would let nobody else read it
-    again = load_generator(out, "cpu").network
-    worst = largest_difference(generator, lambda inputs: again(*inputs))
+        again = network_of(load_file(temporary), json.loads(config.read_text()))
+        worst = largest_difference(generator, lambda inputs: again(*inputs))
     return f"checked      by reading it back: at most {worst:.1g} apart"
 
 

@@ -46,8 +46,12 @@ def beside(pictures: list[UInt8[Tensor, "3 _ _"]]) -> UInt8[Tensor, "3 _ _"]:
 
 def above(upper: UInt8[Tensor, "3 _ _"], lower: UInt8[Tensor, "3 _ _"]) -> UInt8[Tensor, "3 _ _"]:
     """One picture on top of another, at the left."""
-    width = max(upper.shape[2], lower.shape[2])
-    return torch.cat([F.pad(p, (0, width - p.shape[2]), value=GREY) for p in (upper, lower)], dim=1)
+    return torch.cat(as_wide_as_the_widest([upper, lower]), dim=1)
+
+
+def as_wide_as_the_widest(pictures: list[UInt8[Tensor, "3 _ _"]]) -> list[UInt8[Tensor, "3 _ _"]]:
+    width = max(picture.shape[2] for picture in pictures)
+    return [F.pad(picture, (0, width - picture.shape[2]), value=GREY) for picture in pictures]
 
 
 def enlarge(picture: UInt8[Tensor, "3 h w"], factor: int) -> UInt8[Tensor, "3 gh gw"]:

@@ -23,6 +23,8 @@ Write = Callable[[Path, Mode, Source, int | None, float], tuple[str, ...]]
 def check_place(out: Path, suffixes: tuple[str, ...]) -> None:
     """Raise UserError where `out` could not be written, before anything is computed: it needs one of the suffixes
     ("" for a folder, which must be empty or new) and a folder that is there."""
+    if not out.name or (out.name.startswith(".") and not out.suffix):
+        raise UserError(f"out must be the name of a file or a new folder, got {out}")
     if out.suffix not in suffixes:
         known = ", ".join(suffix for suffix in suffixes if suffix)
         folder = ", or none for a folder" if "" in suffixes else ""
@@ -38,11 +40,11 @@ def check_place(out: Path, suffixes: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """Errors in here end in a sentence that names `out`."""
+def writing(out: Path, errors: tuple[type[Exception], ...] = (OSError, RuntimeError)) -> Iterator[None]:
+    """Such errors end in a sentence that names `out`. RuntimeError: what torch's zip writer makes of a full disk."""
     try:
         yield
-    except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
+    except errors as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UserError(f"{out} cannot be written ({reason}): free some disk space or choose another out=") from error
 
@@ -121,7 +123,8 @@ def write_array(path: Path, array: Tensor) -> None:
 
 
 def write_labels(path: Path, still: Still) -> None:
-    """What a conditional model was told to draw."""
+    """What a conditional model was told to draw; those of an earlier file of that name go."""
+    path.unlink(missing_ok=True)
     if still.labels is not None:
         write_array(path, still.labels)
 

@@ -22,9 +22,9 @@ def act(cfg: DictConfig) -> None:
     from dcgan.outputs import WRITERS, check_place, write
 
     check_int("batch_size", cfg.batch_size, 1)
-    check_number("fps", cfg.fps, 0, 100, brackets="(]")
+    check_number("fps", cfg.fps, 0.01, 100)
     if cfg.scale is not None:
-        check_int("scale", cfg.scale, 1)
+        check_int("scale", cfg.scale, 1, 64)
     job = HydraConfig.get()
     overrides, choices = list(job.overrides.task), job.runtime.choices
     mode = instantiate(cfg.draw, _convert_="all")
@@ -48,7 +48,7 @@ def act(cfg: DictConfig) -> None:
 
 
 def main() -> None:
-    cli.main("sample", act)
+    cli.main("sample", act, cli.once)
 
 
 if __name__ == "__main__":

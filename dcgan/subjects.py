@@ -16,7 +16,7 @@ from dcgan.checks import UserError, first_line
 from dcgan.data import ImageData, data_of
 from dcgan.metrics.probe import Probe
 from dcgan.metrics.reference import Reference
-from dcgan.trained import load_generator, read_checkpoint
+from dcgan.trained import TrainedGenerator, load_generator, read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Subject:
     available: how many there are, None: as many as one asks for.
     run_dir: where TensorBoard looks; step: its place on TensorBoard's axis; folder, prefix: where the
     files that are written go, and what their names begin with.
-    probe: fits a classifier on what the checkpoint has learned: its figures and their floor; None: no checkpoint.
+    generator: of the checkpoint; probe: fits a classifier on what the checkpoint has learned: its figures and their
+    floor. None: no checkpoint.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Subject:
     step: int
     folder: Path
     prefix: str
+    generator: TrainedGenerator | None = None
     probe: Callable[[Probe, Reference], tuple[dict[str, float], dict[str, float]]] | None = None
 
     def output(self, name: str) -> Path:
@@ -101,6 +103,7 @@ def of_checkpoint(cfg: DictConfig, overrides: list[str]) -> Subject:
         step=checkpoint["step"],
         folder=path.parent,
         prefix=f"{path.stem}.",
+        generator=generator,
         probe=lambda probe, real: probe(checkpoint, generator, real, cfg.seed),
     )
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -15,6 +15,7 @@ from dcgan import cli
 from dcgan.checks import UserError, check_int, first_line
 from dcgan.networks import LatentModel
 from dcgan.pixels import PixelRange
+from dcgan.prior import Prior
 from dcgan.seeding import Stream, derive_generator
 from dcgan.trusted import rebuild
 
@@ -24,6 +25,7 @@ BATCH = 200  # larger ones draw no faster (experiments/sampling)
 WHOLE = 32  # batches of a multiple of it draw an image with the same arithmetic; a single image has another one
 # of an export: beside a .safetensors file, or in a folder for a model hub
 CONFIG = "config.json"
+FACTS = {"config": dict, "choices": dict, "dataset": str, "step": int}
 HUB_WEIGHTS = "model.safetensors"
 
 
@@ -41,6 +43,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read as a checkpoint ({type(error).__name__}): use another copy") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this version of dcgan (format {FORMAT})")
+    require(checkpoint, path, {**FACTS, "state_dict": dict})
     return checkpoint
 
 
@@ -178,10 +181,25 @@ def load_generator(path: str | Path, device: str = "auto") -> TrainedGenerator:
         weights, facts = read_export(path)
     else:
         weights, facts = generator_of(read_checkpoint(path))
-    network = cast(LatentModel, build(facts, "model"))
-    load_weights(network, weights, "model")
+    network, pixels = network_of(weights, facts), rebuild(facts["config"], "output.pixels")
     place = cli.device(device)
-    return TrainedGenerator(network.to(place), rebuild(facts["config"], "output.pixels"), place, facts)
+    return TrainedGenerator(network.to(place), pixels, place, facts)
+
+
+def network_of(weights: dict[str, Tensor], facts: dict[str, Any]) -> LatentModel:
+    """The generator's network with these weights. UserError where the facts' config describes another one."""
+    network = build(facts, "model")
+    if not isinstance(network, LatentModel) or not isinstance(network.prior, Prior):
+        raise UserError("the checkpoint's config describes no generator: use another copy")
+    load_weights(network, weights, "model")
+    return network
+
+
+def require(content: dict[str, Any], path: Path, kinds: dict[str, type]) -> None:
+    """Raise UserError unless the content of the file has these keys, of these types."""
+    for name, kind in kinds.items():
+        if not isinstance(content.get(name), kind):
+            raise UserError(f"{path} is damaged (it has no {name}): use another copy")
 
 
 def generator_of(checkpoint: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -214,4 +232,5 @@ def read_export(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path} cannot be read with its {CONFIG} ({first_line(error)}): use another copy") from error
     if not isinstance(facts, dict) or facts.get("format") != FORMAT or facts.get("library") != "dcgan":
         raise UserError(f"{config} is not that of an export of this version of dcgan (format {FORMAT})")
+    require(facts, config, FACTS)
     return weights, facts

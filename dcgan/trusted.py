@@ -5,7 +5,6 @@ from importlib import import_module
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 from dcgan.checks import UserError, first_line
 
@@ -31,14 +30,18 @@ def is_trusted(node: dict[str, Any]) -> bool:
 
 
 def refuse_foreign(tree: Any) -> None:
-    """Raise UserError where anything in plain containers would be built from code that is not known to be harmless."""
+    """Raise UserError where anything in plain containers would be built from code that is not known to be harmless, or
+    where a string would only become something when it is read: instantiate would resolve it behind our back."""
+    if isinstance(tree, str) and "${" in tree:
+        raise UserError(f"the config holds {tree!r}: a checkpoint must not choose what code runs")
     if isinstance(tree, dict):
         if "_target_" in tree and not is_trusted(tree):
             raise UserError(
                 f"the config names {tree['_target_']}, which is no class of dcgan, torch.nn or lightning: a checkpoint "
                 "must not choose what code runs; put your class into a module of dcgan"
             )
-        for branch in tree.values():
+        for name, branch in tree.items():
+            refuse_foreign(name)
             refuse_foreign(branch)
     elif isinstance(tree, list):
         for branch in tree:
@@ -51,7 +54,7 @@ def rebuild(config: dict[str, Any], key: str) -> Any:
     UserError where that is foreign (see `refuse_foreign`) or cannot be built by this version.
     """
     try:
-        tree: Any = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+        tree: Any = config
         for name in key.split("."):
             tree = tree[name]
         refuse_foreign(tree)

@@ -86,6 +86,8 @@ class Strokes(nn.Module):
 class SeesThePlace:
     """A judge that takes a bar on the right for a 1 and one on the left for a 7, and is sure of it."""
 
+    facts = {"classes": 10}
+
     def __call__(self, images):
         ones = images[:, 0, :, 14:].flatten(1).amax(1) > 0
         logits = torch.zeros(len(images), 10)
@@ -201,6 +203,8 @@ def test_arithmetic_from_the_command_line(dcgan_sample, plain_run, conditional_r
 
 class SureOfTheLabel:
     """Knows the labels that a conditional model draws for its pool."""
+
+    facts = {"classes": 10}
 
     def __call__(self, images):
         from dcgan.trained import labels

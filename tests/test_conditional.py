@@ -184,7 +184,13 @@ def test_an_unconditional_model_cannot_take_the_nearest_neighbour_test(dcgan_tra
     dcgan_train(*TINY, *RUN, "max_steps=1")
     outcome = dcgan_evaluate("checkpoint=run/checkpoints/last.ckpt", "probe=nearest_neighbour", "evaluator=none")
     assert outcome.code == 1
-    assert "needs a model that knows labels: train one with conditional=concat" in outcome.err
+    assert "needs a model that knows labels: use conditional=concat" in outcome.err
+
+
+def test_a_conditional_discriminator_is_not_asked_what_it_is_told(dcgan_evaluate, conditional_run):
+    outcome = dcgan_evaluate(f"checkpoint={conditional_run}", "probe=linear", "evaluator=none")
+    assert outcome.code == 1
+    assert "the D of a conditional model is told the label" in outcome.err
 
 
 def test_nearest_neighbours_fitted_on_real_images_make_few_errors(real_mnist):

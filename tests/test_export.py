@@ -158,7 +158,7 @@ def test_without_onnx_one_sentence_says_how_to_install_it(dcgan_export, plain_ru
         (["CKPT", "out=a.pth"], "out must end in .onnx, .safetensors, .pt2, or none for a folder, got a.pth"),
         (["CKPT", "out=nowhere/a.onnx"], "there is no folder nowhere: make it"),
         (["CKPT", "out=theirs"], "theirs is a folder with files in it"),
-        (["CKPT", "out=theirs/a.safetensors"], "theirs/config.json is another project's"),
+        (["CKPT", "out=theirs/a.safetensors"], "theirs/config.json belongs to something else"),
     ],
 )
 def test_mistakes_end_in_a_sentence_and_leave_nothing(dcgan_export, plain_run, arguments, sentence):
@@ -207,4 +207,13 @@ def test_a_full_disk_leaves_nothing_half_written(dcgan_export, plain_run):
         assert outcome.code == 1, out
         assert f"{out} cannot be written (" in outcome.err
         assert "Traceback" not in outcome.err
-    assert [path.name for path in Path().iterdir()] == ["config.json"]  # written whole, before the weights
+    assert not list(Path().iterdir())
+
+
+def test_a_second_export_does_not_take_the_config_of_the_first(dcgan_export, plain_run, conditional_run):
+    assert dcgan_export(f"checkpoint={plain_run}", "out=a.safetensors").code == 0
+    assert dcgan_export(f"checkpoint={plain_run}", "out=a.safetensors").code == 0  # again
+    outcome = dcgan_export(f"checkpoint={conditional_run}", "out=b.safetensors")
+    assert outcome.code == 1
+    assert "config.json belongs to something else" in outcome.err
+    assert load_generator("a.safetensors").classes == 0

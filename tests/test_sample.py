@@ -12,6 +12,7 @@ from torchvision.datasets import MNIST
 
 from dcgan import cli
 from dcgan.grids import captioned, enlarge, image_grid, mosaic
+from dcgan.modes.mode import Film, Still
 from dcgan.modes.progression import enlarged_by
 from dcgan.trained import load_generator
 from tests.conftest import compose_config, options, tiny_run
@@ -215,6 +216,14 @@ def test_a_caption_stands_above_and_makes_room_for_itself():
     assert (written[:, :18] > 200).any()
 
 
+def test_captions_of_different_widths_stand_over_cells_of_one_width():
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    picture = Still(images, 2, ["1", "a long name"]).picture(1)
+    assert picture.shape[2] > 2 * 60
+    frames = Film(list(images.expand(-1, 3, -1, -1)), ["1", "a long name"]).pictures(1)
+    assert frames[0].shape == frames[1].shape
+
+
 # --- mistakes
 
 
@@ -231,7 +240,7 @@ def test_a_caption_stands_above_and_makes_room_for_itself():
         (["CKPT", "out=plain"], "plain is a file"),
         (["CKPT", "n=0"], "n must be an integer >= 1, got 0"),
         (["CKPT", "n=x"], "n must be an integer >= 1, got 'x'"),
-        (["CKPT", "n=100000000"], "n must be at most 10,000,000, got 100,000,000"),
+        (["CKPT", "n=100000000"], "n must be an integer <= 10,000,000, got 100,000,000"),
         (["checkpoint=", "out=a.png"], "give checkpoint=RUN/checkpoints/last.ckpt"),
         (["checkpoint=full"], "there is no model.safetensors in full"),
         (["checkpoint=full", "mode=data"], "the export full knows nothing of its data: leave checkpoint= out"),
@@ -242,7 +251,16 @@ def test_a_caption_stands_above_and_makes_room_for_itself():
         (["CKPT", "seed=-1"], "seed must be an integer >= 0"),
         (["CKPT", "nrow=0"], "nrow must be an integer >= 1"),
         (["CKPT", "scale=0"], "scale must be an integer >= 1"),
-        (["CKPT", "fps=0", "out=a.gif"], "fps must be a number in (0, 100]"),
+        (["CKPT", "fps=0", "out=a.gif"], "fps must be a number in [0.01, 100]"),
+        (["CKPT", "scale=1000"], "scale must be an integer <= 64"),
+        (["CKPT", "out=."], "out must be the name of a file or a new folder"),
+        (["CKPT", "out=.png"], "out must be the name of a file or a new folder"),
+        (["CKPT", "-m", "seed=0,1"], "one command draws once: leave -m out"),
+        (["checkpoint=nothing.ckpt", "mode=progression", "grids=checkpoints"], "there is no checkpoint nothing.ckpt"),
+        (["checkpoint=5"], "there is no checkpoint 5"),
+        (["checkpoint=\u00e9t\u00e9/it's (1).ckpt"], "there is no checkpoint \u00e9t\u00e9/it's (1).ckpt"),
+        (["CKPT", "mode=arithmetic", "n=10"], "n must be an integer <= 9"),
+        (["CKPT", "mode=arithmetic", "expression=12-12+12"], "there is no digit 12"),
         (["CKPT", "batch_size=0"], "batch_size must be an integer >= 1"),
         (["CKPT", "label=1"], "this model knows no labels: train one with conditional=concat"),
         (["CONDITIONAL", "label=12"], "label must be one of 0 to 9, got 12"),

@@ -135,6 +135,10 @@ def changed(checkpoint: Path, path: Path, change) -> Path:
         {"_target_": "hydra.utils.get_class", "path": "antigravity.Joke"},
         {"_target_": "hydra.utils.call", "config": {"_target_": "os.getcwd"}},
         {"_target_": ["torch.nn.ReLU"]},
+        "${oc.create:'{_target_: tempfile.mkdtemp, prefix: exploded}'}",
+        "\\${oc.create:'{_target_: tempfile.mkdtemp, prefix: exploded}'}",
+        "\\\\\\${oc.create:'{_target_: tempfile.mkdtemp, prefix: exploded}'}",
+        {"_target_": "torch.nn.ReLU", "${oc.env:HOME}": 1},
     ],
 )
 def test_a_checkpoint_cannot_choose_what_code_runs(plain_run, tmp_path, monkeypatch, target):
@@ -159,6 +163,25 @@ def test_a_run_is_refused_that_could_not_be_read_back(dcgan_train):
     outcome = dcgan_train("max_steps=1", "activation._target_=collections.OrderedDict", "hydra.run.dir=run")
     assert outcome.code == 1
     assert "names collections.OrderedDict, which is no class of dcgan, torch.nn or lightning" in outcome.err
+
+
+@pytest.mark.parametrize("name", ["config", "state_dict", "choices", "dataset", "step"])
+@pytest.mark.parametrize("value", [None, 5.5])
+def test_a_checkpoint_without_its_parts_is_refused(plain_run, tmp_path, name, value):
+    with pytest.raises(UserError, match=f"is damaged .it has no {name}."):
+        load_generator(changed(plain_run, tmp_path / "bad.ckpt", lambda content: content.update({name: value})))
+
+
+def test_a_config_of_no_generator_is_refused(plain_run, tmp_path):
+    def swap(content):
+        content["config"]["model"] = {"_target_": "torch.nn.ReLU"}
+
+    def no_prior(content):
+        content["config"]["model"]["prior"] = {"_target_": "torch.nn.ReLU"}
+
+    for change in (swap, no_prior):
+        with pytest.raises(UserError, match="the checkpoint's config describes no generator"):
+            load_generator(changed(plain_run, tmp_path / "bad.ckpt", change))
 
 
 def test_other_files_are_refused_in_a_sentence(plain_run, tmp_path):

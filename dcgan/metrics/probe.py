@@ -52,6 +52,9 @@ class Probe:
 
     figures: dict[str, Figure]
 
+    def check(self, generator: TrainedGenerator) -> None:
+        """Raise UserError where the checkpoint of that generator cannot be asked, before anything is drawn."""
+
     def __call__(
         self, checkpoint: dict[str, Any], generator: TrainedGenerator, real: Reference, seed: int
     ) -> tuple[dict[str, float], dict[str, float]]:
@@ -71,6 +74,10 @@ class LinearProbe(Probe):
     def __init__(self, train_images: int) -> None:
         check_int("probe.train_images", train_images, 1)
         self.train_images = train_images
+
+    def check(self, generator: TrainedGenerator) -> None:
+        if generator.classes:
+            raise UserError("probe=linear asks what D sees, and the D of a conditional model is told the label")
 
     def __call__(
         self, checkpoint: dict[str, Any], generator: TrainedGenerator, real: Reference, seed: int
@@ -104,14 +111,15 @@ class NearestNeighbour(Probe):
         check_int("probe.n", n, 1)
         self.n = n
 
+    def check(self, generator: TrainedGenerator) -> None:
+        if not generator.classes:
+            raise UserError("probe=nearest_neighbour needs a model that knows labels: use conditional=concat")
+
     def __call__(
         self, checkpoint: dict[str, Any], generator: TrainedGenerator, real: Reference, seed: int
     ) -> tuple[dict[str, float], dict[str, float]]:
         labels = generator.labels(self.n, seed)
-        if labels is None:
-            raise UserError(
-                "probe=nearest_neighbour needs a model that knows labels: train one with conditional=concat"
-            )
+        assert labels is not None  # `check`
         samples = torch.cat(list(generator.draw(generator.z(self.n, seed), labels)))[:, 0]
         error = nearest_neighbour_error(samples, labels, real)
         floor = nearest_neighbour_error(real.train_images[: self.n], real.train_labels[: self.n], real)

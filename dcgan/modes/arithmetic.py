@@ -18,6 +18,7 @@ from dcgan.strokes import slant, thickness
 SURE = 0.9  # the judge's probability from which on an image counts as its digit
 QUARTER = 0.25  # of a digit's images that are called thick, thin, slanted or upright
 GRID = 3
+LARGEST = 100_000
 MEASURES = {"thickness": thickness, "slant": slant}
 WORDS = {  # what is measured, and at which end
     "thick": ("thickness", 1),
@@ -126,7 +127,9 @@ class Arithmetic(Mode):
         self.terms = parse(expression)
         self.result = result(*self.terms)
         for name, value in (("average", average), ("draws", draws), ("pool", pool)):
-            check_int(name, value, 1)
+            check_int(name, value, 1, LARGEST)
+        if n is not None:
+            check_int("n", n, 1, GRID**2)
         if noise not in NOISES:
             raise ValueError(f"noise must be one of {', '.join(NOISES)}, got {noise!r}")
         check_number("noise_scale", noise_scale, 0, float("inf"), brackets="[)")
@@ -135,6 +138,11 @@ class Arithmetic(Mode):
 
     def still(self, source: Source) -> Still:
         rng = derive_generator(torch.device("cpu"), self.seed, Stream.ARITHMETIC)
+        for term in self.terms:
+            if term.digit >= source.judge.facts["classes"]:
+                raise UserError(
+                    f"there is no digit {term.digit}: the judge knows {source.judge.facts['classes']} classes"
+                )
         pool = self.fill_pool(source)
         a, b, c = (self.pick(pool, term, rng) for term in self.terms)
         sums = a.mean(dim=1) - b.mean(dim=1) + c.mean(dim=1)

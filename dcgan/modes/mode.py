@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dcgan import cli
 from dcgan.checks import UserError, check_int
-from dcgan.grids import captioned, enlarge, fitting_factor, image_grid, mosaic
+from dcgan.grids import as_wide_as_the_widest, captioned, enlarge, fitting_factor, image_grid, mosaic
 from dcgan.trained import TrainedGenerator, load_generator
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Still:
             captioned(enlarge(image_grid(image[None], 1), factor), text)
             for image, text in zip(self.images, self.captions, strict=True)
         ]
-        return mosaic(cells, self.columns)
+        return mosaic(as_wide_as_the_widest(cells), self.columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +117,8 @@ class Film:
         enlarged = [enlarge(frame, factor) for frame in self.frames]
         if self.captions is None:
             return enlarged
-        return [captioned(picture, text) for picture, text in zip(enlarged, self.captions, strict=True)]
+        pictures = [captioned(picture, text) for picture, text in zip(enlarged, self.captions, strict=True)]
+        return as_wide_as_the_widest(pictures)
 
 
 class Mode:
@@ -128,9 +129,7 @@ class Mode:
 
     def __init__(self, n: int | None, seed: int) -> None:
         if n is not None:
-            check_int("n", n, 1)
-            if n > MOST:
-                raise ValueError(f"n must be at most {MOST:,}, got {n:,}: draw several files, each with its own seed=")
+            check_int("n", n, 1, MOST)
         check_int("seed", seed, 0)
         self.n, self.seed = n, seed
 

@@ -62,6 +62,8 @@ def from_samples(source: Source) -> dict[int, Picture]:
 
 def from_checkpoints(source: Source) -> dict[int, Picture]:
     """The fixed noise, drawn by every checkpoint beside the given one."""
+    if not source.path.exists():
+        raise UserError(f"there is no checkpoint {source.path}: give one in its run's folder")
     found = {}
     for path in sorted((source.path if source.path.is_dir() else source.path.parent).glob("*.ckpt")):
         checkpoint = read_checkpoint(path)

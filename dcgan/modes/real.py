@@ -5,6 +5,7 @@ import math
 import torch
 
 from dcgan.modes.mode import Mode, Source, Still, check_columns
+from dcgan.seeding import Stream, derive_generator
 
 N = 25
 
@@ -24,7 +25,8 @@ class RealImages(Mode):
         data = source.real()
         data.prepare_data()
         data.setup("fit")
-        order = torch.randperm(data.n_images, generator=torch.Generator().manual_seed(self.seed))
+        rng = derive_generator(torch.device("cpu"), self.seed, Stream.SAMPLES)
+        order = torch.randperm(data.n_images, generator=rng)
         images, captions = data.examples(order[: self.n or N].tolist())
         # to the networks' range and back: what they see
         seen = data.pixels.decode(data.pixels.encode(images))

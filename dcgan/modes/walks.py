@@ -22,10 +22,10 @@ Z = Float[Tensor, "n latent_dim"]
 def slerp(a: Z, b: Z, t: float) -> Z:
     """From a (t = 0) to b (t = 1) along the great circle, the length changing evenly (White 2016, "Sampling generative
     networks"): a normal prior's vectors are all of about the same length, which a straight line cuts short."""
-    length_a, length_b = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)
+    length_a, length_b = (x.norm(dim=1, keepdim=True).clamp_min(1e-12) for x in (a, b))
     cosine = ((a / length_a) * (b / length_b)).sum(dim=1, keepdim=True).clamp(-1, 1)
     angle = cosine.acos()
-    # where a and b point the same way, the circle is the line
+    # where a and b point the same way, the circle is the line; between opposites there is no one shortest way
     near = angle.sin() < 1e-6
     sine = angle.sin().masked_fill(near, 1)
     weight_a = torch.where(near, torch.full_like(angle, 1 - t), ((1 - t) * angle).sin() / sine)
@@ -122,9 +122,10 @@ def read_latents(path: Path, latent_dim: int) -> Z:
             f"the vectors in {path} must be an even number x {latent_dim} of numbers, got "
             f"{' x '.join(map(str, shape)) or 'no array'}"
         )
-    if not np.isfinite(array).all():
+    z = torch.from_numpy(array.astype(np.float64)).float()
+    if not z.isfinite().all():
         raise UserError(f"there are NaN or infinite numbers in {path}")
-    return torch.from_numpy(array.astype(np.float32))
+    return z
 
 
 class Traverse(Walk):
@@ -158,7 +159,7 @@ class Traverse(Walk):
     def walks(self, source: Source, rows: int | None) -> Callable[[float], Z]:
         chosen = list(range(rows or ROWS)) if self.directions is None else self.directions
         if self.directions is not None and rows not in (None, len(chosen)):
-            raise UserError(f"there are {len(chosen)} directions for {rows} walks: leave n out")
+            raise UserError(f"there are {len(chosen)} directions for {rows} walks: leave n and nrow out")
         axes = direction_vectors(source.generator.network, self.along, chosen)
         z = source.generator.z(1, self.seed)
         rest = z - (z @ axes.T).T * axes
@@ -174,8 +175,8 @@ def principal_directions(model: LatentModel) -> Float[Tensor, "latent_dim latent
     weight: Tensor = next(p for p in model.parameters() if p.dim() > 1)
     if weight.dim() == 4:  # a transposed convolution's: (latent_dim, channels, height, width)
         weight = weight.flatten(1).T
-    # behind the latent vector comes the label
-    return torch.linalg.svd(weight[:, : model.latent_dim].cpu(), full_matrices=True).Vh
+    weight = weight[:, : model.latent_dim].cpu()  # behind the latent vector comes the label
+    return torch.linalg.eigh(weight.T @ weight).eigenvectors.T.flip(0)
 
 
 def coordinates(model: LatentModel) -> Float[Tensor, "latent_dim latent_dim"]:
