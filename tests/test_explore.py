@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -85,7 +86,10 @@ def wait_for(port: int, process: subprocess.Popen) -> bytes:
 def test_the_page_draws_what_it_is_asked_for_until_it_is_interrupted(conditional_run):
     port = free_port()
     arguments = ["-m", "dcgan.explore", f"checkpoint={conditional_run}", "browser=false", f"port={port}"]
-    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    # a shell's background jobs ignore Ctrl-C, and what they start inherits that
+    heeds = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, *arguments], **pipes, preexec_fn=heeds) as process:
         try:
             assert b"DCGAN explorer" in wait_for(port, process)
             with pytest.raises(OSError, match="refused"):  # not on the machine's other addresses
@@ -102,7 +106,11 @@ def test_the_page_draws_what_it_is_asked_for_until_it_is_interrupted(conditional
             assert "Traceback" not in second.stderr
         finally:
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(60)
+            process.kill()
+            out, err = process.communicate()
+    assert process.returncode == 0
     assert f"http://127.0.0.1:{port}" in out.decode()
     assert "Traceback" not in err.decode()
 
