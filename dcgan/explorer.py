@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LARGEST_SEED = 999
 EXTENT = 4.0  # standard deviations of a normal prior
-MINUTES = 600  # seconds after which the pictures that gradio keeps on disk are removed
+KEPT_SECONDS = 600  # after which the pictures that gradio keeps on disk are removed
 LIVE = "always_last"  # of the places that a slider passes, the last one is drawn
 
 
@@ -62,7 +62,9 @@ def page(explorer: Explorer) -> "gr.Blocks":
 
     facts, classes = explorer.generator.facts, explorer.generator.classes
     one, two = explorer.directions
-    with gr.Blocks(title="DCGAN explorer", analytics_enabled=False, delete_cache=(MINUTES, MINUTES)) as blocks:
+    with gr.Blocks(
+        title="DCGAN explorer", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)
+    ) as blocks:
         gr.Markdown(f"### {facts['choices']['model']}, {facts['dataset']}, step {facts['step']:,}")
         with gr.Row():
             with gr.Column():

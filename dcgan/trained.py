@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ BATCH = 200  # larger ones draw no faster (experiments/sampling)
 WHOLE = 32  # batches of a multiple of it draw an image with the same arithmetic; a single image has another one
 # of an export: beside a .safetensors file, or in a folder for a model hub
 CONFIG = "config.json"
-FACTS = {"config": dict, "choices": dict, "dataset": str, "step": int}
 HUB_WEIGHTS = "model.safetensors"
+FACTS = {"config": dict, "choices": dict, "dataset": str, "step": int}  # that checkpoints and exports must have
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -75,14 +75,16 @@ def has_ema(checkpoint: dict[str, Any]) -> bool:
     return any(name.startswith("ema.") for name in checkpoint["state_dict"])
 
 
+def in_blocks(n: int, seed: int, stream: Stream, draw: Callable[[int, torch.Generator], Tensor]) -> Tensor:
+    """What `draw` gives for n images, on the CPU and in blocks, so that what image i gets depends on (seed, i) alone."""
+    cpu = torch.device("cpu")
+    blocks = range(math.ceil(n / LATENT_BLOCK))
+    return torch.cat([draw(LATENT_BLOCK, derive_generator(cpu, seed, stream, block)) for block in blocks])[:n]
+
+
 def latents(model: LatentModel, n: int, seed: int) -> Float[Tensor, "n latent_dim"]:
     """n latent vectors on the CPU; that of image i depends on (seed, i) alone."""
-    cpu = torch.device("cpu")
-    blocks = [
-        model.draw_z(LATENT_BLOCK, cpu, derive_generator(cpu, seed, Stream.SAMPLES, block))
-        for block in range(math.ceil(n / LATENT_BLOCK))
-    ]
-    return torch.cat(blocks)[:n]
+    return in_blocks(n, seed, Stream.SAMPLES, lambda block, rng: model.draw_z(block, rng.device, rng))
 
 
 def labels(model: LatentModel, n: int, seed: int) -> Int64[Tensor, " n"] | None:
@@ -90,12 +92,8 @@ def labels(model: LatentModel, n: int, seed: int) -> Int64[Tensor, " n"] | None:
     None for an unconditional model."""
     if not model.classes:
         return None
-    cpu, prior = torch.device("cpu"), model.label_prior.cpu()
-    blocks = [
-        prior.multinomial(LATENT_BLOCK, True, generator=derive_generator(cpu, seed, Stream.LABELS, block))
-        for block in range(math.ceil(n / LATENT_BLOCK))
-    ]
-    return torch.cat(blocks)[:n]
+    prior = model.label_prior.cpu()
+    return in_blocks(n, seed, Stream.LABELS, lambda block, rng: prior.multinomial(block, True, generator=rng))
 
 
 def in_batches(
