@@ -16,10 +16,12 @@ from dcgan.checks import UserError, check_int, first_line
 from dcgan.networks import LatentModel
 from dcgan.pixels import PixelRange
 from dcgan.prior import Prior
+from dcgan.seal import check_seal
 from dcgan.seeding import Stream, derive_generator
-from dcgan.trusted import rebuild
+from dcgan.trusted import rebuild, refuse_unplain
 
-FORMAT = 2  # 1: without conditional networks; D's last layer had another name
+FORMAT = 3
+DRAWN_FROM = (2, 3)  # 1: D's last layer had another name; 2: other things that a training needs
 LATENT_BLOCK = 64
 BATCH = 200  # larger ones draw no faster (experiments/sampling)
 WHOLE = 32  # batches of a multiple of it draw an image with the same arithmetic; a single image has another one
@@ -32,19 +34,39 @@ FACTS = {"config": dict, "choices": dict, "dataset": str, "step": int}  # that c
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The checkpoint's dict; its tensors stay on disk until they are used. Nothing in the file can run code.
 
-    UserError where the file is missing, unreadable, or not a checkpoint of this format.
+    UserError where the file is missing, damaged, or no checkpoint of a format that this version knows.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}: give the path of a run's checkpoints/last.ckpt")
+    check_seal(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises a dozen kinds for a damaged or malicious file
+    except Exception as error:  # torch raises a dozen kinds for a malicious file
         raise UserError(f"{path} cannot be read as a checkpoint ({type(error).__name__}): use another copy") from error
-    if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
-        raise UserError(f"{path} is not a checkpoint of this version of dcgan (format {FORMAT})")
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path} is no checkpoint of dcgan (it holds a {type(checkpoint).__name__})")
+    check_format(path, checkpoint)
     require(checkpoint, path, {**FACTS, "state_dict": dict})
+    if not all(isinstance(name, str) and isinstance(x, Tensor) for name, x in checkpoint["state_dict"].items()):
+        raise UserError(f"{path} is damaged (its state_dict holds more than tensors): use another copy")
+    for name in ("config", "choices"):
+        try:
+            refuse_unplain(checkpoint[name])
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
     return checkpoint
+
+
+def check_format(path: Path, content: dict[str, Any]) -> None:
+    """Raise UserError unless the content of the file says that it is of a format that this version draws from."""
+    number = content.get("format")
+    if not isinstance(number, int):
+        raise UserError(f"{path} is not of dcgan (it names no format): use a file that dcgan has written")
+    if number > FORMAT:
+        raise UserError(f"{path} is of a newer version of dcgan (format {number}, this one knows {FORMAT}): update it")
+    if number not in DRAWN_FROM:
+        raise UserError(f"{path} is of an older version of dcgan (format {number}; this one knows {DRAWN_FROM})")
 
 
 def build(checkpoint: dict[str, Any], key: str) -> nn.Module:
@@ -76,7 +98,7 @@ def has_ema(checkpoint: dict[str, Any]) -> bool:
 
 
 def in_blocks(n: int, seed: int, stream: Stream, draw: Callable[[int, torch.Generator], Tensor]) -> Tensor:
-    """What `draw` gives for n images, on the CPU and in blocks, so that what image i gets depends on (seed, i) alone."""
+    """What `draw` gives for n images, on the CPU and in blocks: what image i gets depends on (seed, i) alone."""
     cpu = torch.device("cpu")
     blocks = range(math.ceil(n / LATENT_BLOCK))
     return torch.cat([draw(LATENT_BLOCK, derive_generator(cpu, seed, stream, block)) for block in blocks])[:n]
@@ -228,7 +250,8 @@ def read_export(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         weights = load_file(path)
     except (ValueError, OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read with its {CONFIG} ({first_line(error)}): use another copy") from error
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT or facts.get("library") != "dcgan":
-        raise UserError(f"{config} is not that of an export of this version of dcgan (format {FORMAT})")
+    if not isinstance(facts, dict) or facts.get("library") != "dcgan":
+        raise UserError(f"{config} is not that of an export of dcgan: use another copy")
+    check_format(config, facts)
     require(facts, config, FACTS)
     return weights, facts

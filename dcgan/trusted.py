@@ -1,6 +1,7 @@
 """Objects from a config that comes with a checkpoint: whoever wrote that file must not choose what code runs here."""
 
 import re
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
@@ -9,6 +10,7 @@ from hydra.utils import instantiate
 from dcgan.checks import UserError, first_line
 
 CLASS = re.compile(r"(dcgan(?:\.\w+)+|torch\.nn|lightning|lightning\.pytorch\.profilers)\.([A-Z]\w*)")
+LARGEST = 10_000  # a whole config has some 300 entries
 DATA_SET = re.compile(r"torchvision\.datasets\.[A-Z]\w*")
 
 
@@ -29,23 +31,42 @@ def is_trusted(node: dict[str, Any]) -> bool:
     return isinstance(defined, type) and defined.__module__.partition(".")[0] == module.partition(".")[0]
 
 
+def nodes(tree: Any) -> Iterator[Any]:
+    """Everything in nested dicts and lists. UserError for what no config holds: other objects, strings that would only
+    become something when they are read (instantiate would resolve them behind our back), or more than `LARGEST` nodes:
+    a list that contains itself, or lists of the same lists of the same lists, are few bytes in a file and have no end.
+    """
+    waiting, seen = [tree], 0
+    while waiting:
+        node = waiting.pop()
+        seen += 1
+        if seen > LARGEST:
+            raise UserError(f"the config has more than {LARGEST:,} entries: it is none of this project's")
+        if not isinstance(node, dict | list | str | int | float | None):
+            raise UserError(f"the config holds a {type(node).__name__}, which is no plain value")
+        if isinstance(node, str) and "${" in node:
+            raise UserError(f"the config holds {node!r}: a checkpoint must not choose what code runs")
+        if isinstance(node, dict):
+            waiting += [*node, *node.values()]
+        elif isinstance(node, list):
+            waiting += node
+        yield node
+
+
+def refuse_unplain(tree: Any) -> None:
+    """Raise UserError unless these are the plain nested containers of a config."""
+    for _ in nodes(tree):
+        pass
+
+
 def refuse_foreign(tree: Any) -> None:
-    """Raise UserError where anything in plain containers would be built from code that is not known to be harmless, or
-    where a string would only become something when it is read: instantiate would resolve it behind our back."""
-    if isinstance(tree, str) and "${" in tree:
-        raise UserError(f"the config holds {tree!r}: a checkpoint must not choose what code runs")
-    if isinstance(tree, dict):
-        if "_target_" in tree and not is_trusted(tree):
+    """Raise UserError where anything in plain containers would be built from code that is not known to be harmless."""
+    for node in nodes(tree):
+        if isinstance(node, dict) and "_target_" in node and not is_trusted(node):
             raise UserError(
-                f"the config names {tree['_target_']}, which is no class of dcgan, torch.nn or lightning: a checkpoint "
+                f"the config names {node['_target_']}, which is no class of dcgan, torch.nn or lightning: a checkpoint "
                 "must not choose what code runs; put your class into a module of dcgan"
             )
-        for name, branch in tree.items():
-            refuse_foreign(name)
-            refuse_foreign(branch)
-    elif isinstance(tree, list):
-        for branch in tree:
-            refuse_foreign(branch)
 
 
 def rebuild(config: dict[str, Any], key: str) -> Any:
