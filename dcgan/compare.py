@@ -11,7 +11,7 @@ from rich.console import Console
 from dcgan import cli
 from dcgan.checks import UserError
 from dcgan.comparison import Run, Spread, against_best, find_runs, group_runs, ranked, spreads
-from dcgan.files import atomic_path
+from dcgan.files import atomic_path, write_text
 
 LEVEL = 0.05
 Row = tuple[str, Spread, float | None]  # a group, its figure, and p against the best group
@@ -94,8 +94,7 @@ def compare(cfg: DictConfig) -> None:
 
     out = Path(cfg.out) if cfg.out is not None else folder
     for name, content in (("compare.csv", as_csv(tables)), ("compare.md", "\n".join(text))):
-        with atomic_path(out / name) as temporary:
-            temporary.write_text(content)
+        write_text(out / name, content)
     with atomic_path(out / "compare.png") as temporary:
         comparison_plot(shown, better).savefig(temporary, format="png")
     print(f"table        {out / 'compare.md'}, {out / 'compare.csv'}")

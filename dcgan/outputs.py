@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dcgan import cli
 from dcgan.checks import UserError, first_line
-from dcgan.files import atomic_path
+from dcgan.files import atomic_path, flush
 from dcgan.grids import as_image, enlarge, write_png
 from dcgan.modes.mode import Mode, Source, Still
 
@@ -56,7 +56,11 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        for path in temporary.iterdir():
+            flush(path)
+        flush(temporary)
         temporary.replace(folder)
+        flush(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
