@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Iterable
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -37,24 +39,36 @@ def at_the_end(trainer: L.Trainer) -> bool:
     )
 
 
+class StepFigures(NamedTuple):
+    """Of one step, means over the processes; d_real and d_fake as the loss's `output` makes them of the logits."""
+
+    loss_d: float
+    loss_g: float
+    d_real: float
+    d_fake: float
+
+
 class Monitor(L.Callback):
     """Losses, D's outputs and speed (means over the steps since the last row) and the last step's gradient norms,
-    read from the device once every `every_n_steps`. A loss that is not finite stops the run.
+    read from the device once every `every_n_steps`. A loss or a gradient that is not finite stops the run.
     """
 
-    def __init__(self, every_n_steps: int, latest: dict[str, float] | None = None) -> None:
+    def __init__(self, every_n_steps: int) -> None:
         check_int("log.every_n_steps", every_n_steps, 1)
         self.every_n_steps = every_n_steps
-        self.window: list[dict[str, Tensor]] = []
-        self.latest = latest or {}  # the last row, a resumed run's from before
+        self.window: list[dict[str, Tensor]] = []  # the outputs of the steps that are not yet read from the device
+        self.steps: list[StepFigures] = []  # those that are, and not yet in a row
+        self.timed = 0  # steps since the last row, without those before a resumption
+        self.latest: dict[str, float] = {}  # the last row
         self.seconds = 0.0  # of training so far, without what came before the first step
         self.since: float | None = None
 
-    def state_dict(self) -> dict[str, float]:
-        return {"seconds": self.seconds}
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "latest": self.latest, "steps": [list(step) for step in self.steps]}
 
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        self.seconds = state_dict["seconds"]
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds, self.latest = state_dict["seconds"], state_dict["latest"]
+        self.steps = [StepFigures(*step) for step in state_dict["steps"]]
 
     def pause(self, seconds: float) -> None:
         """Leave out what was no training."""
@@ -67,62 +81,65 @@ class Monitor(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         self.window.append(outputs)
-        if gan.step % self.every_n_steps == 0:
-            self.flush(trainer, gan)
-
-    def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
-        if self.window:
+        self.timed += 1
+        if gan.step % self.every_n_steps == 0 or at_the_end(trainer):
             self.flush(trainer, gan)
 
     def flush(self, trainer: L.Trainer, gan: GAN) -> None:
-        window = {name: torch.stack([outputs[name] for outputs in self.window]) for name in self.window[0]}
-        losses = torch.stack((window["loss_d"], window["loss_g"]))
-        figures = torch.stack(
-            (
-                gan.loss.output(window["real_logits"]).mean(),
-                gan.loss.output(window["fake_logits"]).mean(),
-                gradient_norm(gan.discriminator),
-                gradient_norm(gan.generator),
-            )
-        )
-        # the mean over ranks: all see the same figures, so all stop at the same step
-        everything = trainer.strategy.reduce(torch.cat((losses.flatten(), figures)), reduce_op="mean")
-        *host, d_real, d_fake, norm_d, norm_g = everything.tolist()
-        n = len(self.window)
-        self.window.clear()
-        loss_d, loss_g = torch.tensor(host, dtype=torch.float64).unflatten(0, (2, n))
-        refuse_nonfinite(gan.step - n, loss_d, loss_g)
+        norm_d, norm_g = self.look(trainer, gan, gradient_norm(gan.discriminator), gradient_norm(gan.generator))
+        for network, norm in (("discriminator", norm_d), ("generator", norm_g)):
+            if not isfinite(norm):
+                raise NonFiniteError(f"training stopped: at step {gan.step} the {network}'s gradient was {norm:g}")
 
         now = time.perf_counter()
         seconds = now - (self.since or now)
-        images = n * trainer.datamodule.images_per_step * trainer.world_size
-        self.latest = {
-            "train/loss_d": loss_d.mean().item(),
-            "train/loss_g": loss_g.mean().item(),
-            "train/d_real": d_real,
-            "train/d_fake": d_fake,
+        images = self.timed * trainer.datamodule.images_per_step * trainer.world_size
+        means = StepFigures(*map(fmean, zip(*self.steps, strict=True)))
+        self.latest = {f"train/{name}": mean for name, mean in means._asdict().items()} | {
             "train/gradient_norm_d": norm_d,
             "train/gradient_norm_g": norm_g,
             "train/images_per_second": images / seconds,
         }
+        self.steps, self.timed = [], 0
         self.seconds, self.since = self.seconds + seconds, now
         log(trainer, self.latest, gan.step)
 
-    def look(self, trainer: L.Trainer, gan: GAN) -> None:
-        """Raise NonFiniteError for a loss since the last row, before that state is saved."""
-        if self.window:
-            losses = torch.stack([torch.stack((outputs["loss_d"], outputs["loss_g"])) for outputs in self.window])
-            loss_d, loss_g = trainer.strategy.reduce(losses, reduce_op="mean").cpu().unbind(1)
-            refuse_nonfinite(gan.step - len(self.window), loss_d, loss_g)
+    def look(self, trainer: L.Trainer, gan: GAN, *figures: Tensor) -> list[float]:
+        """Read the steps that are still on the device, and with them `figures`, which are returned: one transfer, for
+        each waits for the device. NonFiniteError for a loss, which so is never saved."""
+        n = len(self.window)
+        if n == 0 and not figures:
+            return []
+        parts = [figure[None] for figure in figures]
+        if n > 0:
+            window = {name: torch.stack([step[name] for step in self.window]) for name in self.window[0]}
+            d_real, d_fake = (
+                gan.loss.output(window[name]).flatten(1).mean(1) for name in ("real_logits", "fake_logits")
+            )
+            parts.insert(0, torch.stack((window["loss_d"], window["loss_g"], d_real, d_fake), dim=1).flatten())
+            self.window.clear()
+        # the mean over ranks: all see the same figures, so all stop at the same step
+        host = trainer.strategy.reduce(torch.cat(parts), reduce_op="mean").tolist()
+        fresh = [StepFigures(*host[i : i + 4]) for i in range(0, 4 * n, 4)]
+        refuse_nonfinite(gan.step - n, fresh)
+        self.steps += fresh
+        return host[4 * n :]
 
 
-def refuse_nonfinite(before: int, loss_d: Tensor, loss_g: Tensor) -> None:
-    """Raise NonFiniteError that names the first step after `before` whose loss is NaN or infinite."""
-    broken = ~(loss_d.isfinite() & loss_g.isfinite())
-    if broken.any():
-        i = int(broken.int().argmax())
+def refuse_nonfinite(before: int, steps: list[StepFigures]) -> None:
+    """Raise NonFiniteError that names the first step after `before` whose loss is NaN or infinite, and what the other
+    figures tell of the cause."""
+    for number, step in enumerate(steps, start=before + 1):
+        if isfinite(step.loss_d) and isfinite(step.loss_g):
+            continue
+        cause = {
+            (False, True): "the discriminator's outputs for the real images are not finite, look at the data",
+            (True, False): f"the generator draws no finite images, after its gradient of step {number - 1}",
+            (False, False): f"the discriminator has no finite outputs, after its gradient of step {number - 1}",
+            (True, True): "the discriminator's gradient of that step" if isfinite(step.loss_d) else "the loss itself",
+        }[isfinite(step.d_real), isfinite(step.d_fake)]
         raise NonFiniteError(
-            f"training stopped: at step {before + i + 1} loss_d was {loss_d[i]:g} and loss_g {loss_g[i]:g}"
+            f"training stopped: at step {number} loss_d was {step.loss_d:g} and loss_g {step.loss_g:g} ({cause})"
         )
 
 

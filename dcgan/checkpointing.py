@@ -1,14 +1,17 @@
-"""Checkpoints: written whole or not at all, read without running code, and gone on from."""
+"""Checkpoints: written whole or not at all, and read without running code."""
 
 import copy
+import shutil
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from dcgan.callbacks import Monitor, at_the_end
@@ -16,44 +19,42 @@ from dcgan.checks import NonFiniteError, UserError, check_int, check_number, fir
 from dcgan.files import atomic_path
 from dcgan.gan import GAN
 from dcgan.health import Health, Unhealthy
-from dcgan.interruption import Interrupted, Interruption
-from dcgan.trained import FORMAT
+from dcgan.interruption import WARNING, Interrupted, Interruption
+from dcgan.seal import seal
+from dcgan.trained import FORMAT, read_checkpoint
 from dcgan.validation import Validation
 
 BEST = "best.ckpt"
 LOOK_EVERY_N_STEPS = 50  # at the clock
-REMEMBER_EVERY_N_STEPS = 100  # a copy of the state in memory, for the case that the next steps go wrong
-# what a resumed run may change: how long, where, and what is written; never the maths
-FREE_KEYS = (
-    "max_steps",
-    "max_epochs",
-    "trainer",
-    "data.root",
-    "data.workers",
-    "log",
-    "samples.steps",
-    "evaluator",
-    "metrics",
-    "health",
-    "checkpoints",
-    "ckpt_path",
-    "sweep",
-    "skip_finished",
-)
+REMEMBER_EVERY_N_STEPS = 100  # a copy of the state in memory, for the case that the next steps or the disk go wrong
+SLOW_SECONDS = 15  # to write a checkpoint
+ROLLBACK_FACTOR = 0.5  # of the learning rates
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's own write crosses file systems without a flush: killed there, it leaves half a file (#21253)."""
+    """Lightning's own write crosses file systems without a flush: killed there, it leaves half a file (#21253); its
+    own read notices no damage."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        try:
-            with atomic_path(path) as temporary:
-                torch.save(checkpoint, temporary)
-        except (RuntimeError, OSError) as error:  # torch's zip writer turns a full disk into a RuntimeError
-            raise UserError(
-                f"{path} cannot be written ({first_line(error)}): free some disk space or choose another "
-                "hydra.run.dir; an earlier checkpoint there is whole"
-            ) from error
+        with writable(path), atomic_path(path) as temporary:
+            torch.save(checkpoint, temporary)
+            seal(temporary)
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        # no view of the file: an optimizer would go on working in it
+        return copy.deepcopy(read_checkpoint(path))
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Errors in here end in a sentence that names `path`."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:  # torch's zip writer turns a full disk into a RuntimeError
+        raise UserError(
+            f"{path} cannot be written ({first_line(error)}): free some disk space or choose another hydra.run.dir; an "
+            "earlier checkpoint there is whole"
+        ) from error
 
 
 class Checkpoints(L.Callback):
@@ -84,32 +85,42 @@ class Checkpoints(L.Callback):
         self.path, self.config, self.choices = path, config, choices
         self.monitor, self.validation, self.health, self.interruption = monitor, validation, health, interruption
         self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
-        self.saved_step = -1
-        self.good: dict[str, Any] | None = None
+        self.started = False
+        self.saved_step = -1  # of the state in last.ckpt
+        self.good: dict[str, Any] | None = None  # the last state that was saved or remembered
+        self.rolled_back: int | None = None  # the step that the run has gone back to, if it has
 
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
-        self.saved_at = time.monotonic()
-        if not self.path.with_name(BEST).exists():  # a run that goes on elsewhere left its best one behind
+        self.interruption.listen()
+        self.started, self.saved_at = True, time.monotonic()
+        # a run that goes on elsewhere left its best one behind; processes may not see the same folder
+        if not trainer.strategy.broadcast(self.path.with_name(BEST).exists()):
             self.validation.best = float("inf")
         if gan.step == 0:
             self.save(trainer, gan)
+        elif trainer.is_global_zero and not self.path.exists():  # a run that goes on elsewhere
+            with writable(self.path), atomic_path(self.path) as temporary:
+                shutil.copyfile(str(trainer.ckpt_path), temporary)
+        self.saved_step = gan.step
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         if self.validation.best_step == gan.step:
             self.require_finite(trainer, gan)
-            trainer.save_checkpoint(self.path.with_name(BEST))
+            self.write(trainer, BEST)
         # the last step is saved from here: after it, Lightning counts a stopped epoch as a whole one
         last = at_the_end(trainer)
         steps_due = self.every_n_steps is not None and gan.step % self.every_n_steps == 0
         minutes_due = gan.step % LOOK_EVERY_N_STEPS == 0 and self.minutes_due(trainer)
-        number = self.interruption.number
+        number = self.interruption.agreed(trainer, gan.step)
         verdict = self.health.verdict
         if last or steps_due or minutes_due or number is not None or verdict is not None:
             self.save(trainer, gan)
         elif gan.step % REMEMBER_EVERY_N_STEPS == 0:
             self.require_finite(trainer, gan)
-            self.good = copy.deepcopy(trainer._checkpoint_connector.dump_checkpoint())  # no public name for it
-        if number is not None and not last:
+            self.remember(trainer)
+        if number == WARNING:
+            self.interruption.requeue()
+        elif number is not None and not last:
             raise Interrupted(f"interrupted at step {gan.step}: go on with ckpt_path={self.path}", number)
         if verdict is not None and not last:
             raise Unhealthy(f"stopped at step {gan.step}, because {verdict}; {self.path} holds its state")
@@ -121,10 +132,17 @@ class Checkpoints(L.Callback):
     def on_exception(self, trainer: L.Trainer, gan: GAN, exception: BaseException) -> None:
         if isinstance(exception, NonFiniteError):
             if self.good is not None and self.good["step"] > self.saved_step:
-                trainer.strategy.save_checkpoint(self.good, self.path)
-                self.saved_step = self.good["step"]
+                self.rescue(trainer, self.good)
             state = f"{self.path} holds the last good state, of step {self.saved_step}"
             exception.args = (f"{exception}; {state}; a lower optimizer.lr often helps",)
+            exception.first = self.rolled_back is None
+        elif isinstance(exception, OSError) and self.good is not None and not self.path.exists():
+            with suppress(UserError, OSError):
+                self.rescue(trainer, self.good)
+
+    def rescue(self, trainer: L.Trainer, state: dict[str, Any]) -> None:
+        trainer.strategy.save_checkpoint(state, self.path)
+        self.saved_step = state["step"]
 
     def minutes_due(self, trainer: L.Trainer) -> bool:
         if self.every_n_minutes is None:
@@ -135,50 +153,70 @@ class Checkpoints(L.Callback):
 
     def require_finite(self, trainer: L.Trainer, gan: GAN) -> None:
         self.monitor.look(trainer, gan)
-        if not all(bool(value.isfinite().all()) for value in gan.state_dict().values()):
+        finite = torch.stack([value.isfinite().all() for value in gan.state_dict().values()]).all()
+        # running statistics differ between processes: one word for all
+        if not trainer.strategy.reduce(finite.int(), reduce_op="min"):
             raise NonFiniteError(f"training stopped: at step {gan.step} there are weights that are not finite")
 
     def save(self, trainer: L.Trainer, gan: GAN) -> None:
         self.require_finite(trainer, gan)
         for logger in trainer.loggers:
             logger.save()  # what is logged up to here is on disk before the checkpoint says that it was
-        trainer.save_checkpoint(self.path)
-        self.saved_at, self.saved_step, self.good = time.monotonic(), gan.step, None
+        start = time.monotonic()
+        self.write(trainer, self.path.name)
+        self.saved_at, self.saved_step = time.monotonic(), gan.step
+        if self.saved_at - start > SLOW_SECONDS and trainer.is_global_zero:
+            print(
+                f"note: writing {self.path} took {self.saved_at - start:.0f} s, the disk is slow: choose another "
+                "hydra.run.dir or a larger checkpoints.every_n_steps",
+                file=sys.stderr,
+            )
+
+    def remember(self, trainer: L.Trainer) -> dict[str, Any]:
+        self.good = copy.deepcopy(trainer._checkpoint_connector.dump_checkpoint())  # no public name for it
+        return self.good
+
+    def write(self, trainer: L.Trainer, name: str) -> None:
+        trainer.strategy.save_checkpoint(self.remember(trainer), self.path.with_name(name))
+        trainer.strategy.barrier()  # no process ends while the first one still writes
 
     def on_save_checkpoint(self, trainer: L.Trainer, gan: GAN, checkpoint: dict[str, Any]) -> None:
         checkpoint["format"] = FORMAT
         checkpoint["config"] = self.config
         checkpoint["choices"] = self.choices
         checkpoint["dataset"] = trainer.datamodule.dataset_name
+        checkpoint["processes"] = trainer.world_size
+        checkpoint["rolled_back"] = self.rolled_back
+
+    def on_load_checkpoint(self, trainer: L.Trainer, gan: GAN, checkpoint: dict[str, Any]) -> None:
+        self.rolled_back = checkpoint["rolled_back"]
+        if checkpoint["processes"] != trainer.world_size:
+            if trainer.is_global_zero:
+                print(
+                    f"note: {checkpoint['processes']} processes made this checkpoint, {trainer.world_size} go on: what "
+                    "comes is not what it would have been, bit for bit",
+                    file=sys.stderr,
+                )
+            share_out(checkpoint, trainer)
 
 
-def resumed_config(
-    checkpoint: dict[str, Any], cfg: DictConfig, choices: dict[str, str], overrides: list[str]
-) -> DictConfig:
-    """The checkpoint's config with what the command line `overrides` may change; cfg and choices are what they make
-    of today's defaults.
-
-    UserError for an override that would change the maths; one that repeats the checkpoint's value is accepted.
-    """
-    saved = OmegaConf.create(checkpoint["config"])
-    for override in overrides:
-        key = override.lstrip("+~").partition("=")[0]
-        if any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS):
-            OmegaConf.update(saved, key, OmegaConf.select(cfg, key), merge=False, force_add=True)
-            continue
-        if key in choices:
-            old, new = checkpoint["choices"].get(key), choices[key]
-        else:
-            old, new = plain(OmegaConf.select(saved, key)), plain(OmegaConf.select(cfg, key))
-        if old != new:
-            raise UserError(
-                f"{key} cannot change when a run goes on (the checkpoint has {old!r}): leave it out, or start a new "
-                "run without ckpt_path"
-            )
-    saved.ckpt_path = cfg.ckpt_path
-    return saved
+def share_out(checkpoint: dict[str, Any], trainer: L.Trainer) -> None:
+    """Count the batches of the epoch that a checkpoint was made in as so many as another number of processes makes of
+    them, for Lightning counts those of one process."""
+    data = trainer.datamodule
+    batches = len(data.batch_indices(data.n_images))
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    before = progress["current"]
+    done = before["ready"] * checkpoint["processes"] // trainer.world_size
+    done = batches if progress["is_last_batch"] else min(done, batches)
+    progress["current"] = {name: done - before["ready"] + count for name, count in before.items()}
 
 
-def plain(value: Any) -> Any:
-    """Containers and scalars that compare by value."""
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+def roll_back(path: Path) -> None:
+    """Lower the learning rates in a checkpoint, for good; it remembers that this was done."""
+    checkpoint = read_checkpoint(path)
+    for optimizer in checkpoint["optimizer_states"]:
+        for group in optimizer["param_groups"]:
+            group["lr"] *= ROLLBACK_FACTOR
+    checkpoint["rolled_back"] = checkpoint["step"]
+    AtomicCheckpointIO().save_checkpoint(checkpoint, path)

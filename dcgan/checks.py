@@ -10,8 +10,16 @@ class UserError(Exception):
     """
 
 
-class NonFiniteError(UserError):
-    """A loss or a weight is NaN or infinite."""
+class SharedError(UserError):
+    """One that all processes of a run raise at the same step: on the others it is silent."""
+
+    silent = False
+
+
+class NonFiniteError(SharedError):
+    """A loss, a gradient or a weight is NaN or infinite. first: whether the run has not gone back because of one."""
+
+    first = True
 
 
 def first_line(error: Exception) -> str:

@@ -34,6 +34,8 @@ def explain(error: BaseException) -> str | None:
         return str(error).strip()
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's
+        return f"the GPU has too little memory ({str(error).strip().splitlines()[0]}): lower data.batch_size"
     if type(error).__name__ == "MisconfigurationException":  # Lightning's; not worth ten seconds of import
         hint = ". trainer=cpu runs on every machine" if "backend" in str(error) else ""
         return f"the trainer cannot be set up: {str(error).strip().rstrip('.')}{hint}"
@@ -46,6 +48,8 @@ def fail(error: Exception) -> None:
     sentence = explain(error)
     if sentence is None:
         raise error
+    if getattr(error, "silent", False):
+        sys.exit(0)  # the first process tells; Lightning would kill it for another exit code of one that it has started
     print(f"error: {sentence}", file=sys.stderr)
     sys.exit(getattr(error, "exit_code", 1))
 
@@ -57,6 +61,9 @@ def run(command: Callable[[], object]) -> None:
         command()
     except Exception as error:
         fail(error)
+    except KeyboardInterrupt:  # a training that has begun saves first: dcgan.interruption
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def main(

@@ -9,12 +9,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from torch import Tensor
 
+from dcgan.cache import digest
 from dcgan.callbacks import Monitor, log
 from dcgan.checks import NonFiniteError, UserError, check_int
 from dcgan.gan import GAN
 from dcgan.validation import Validation
 
-ACTIONS = ("warn", "stop")
+ACTIONS = ("warn", "stop", "rollback")
+KEPT = ("since", "said", "largest_gradient", "drawn")  # in checkpoints
 ALIKE = 0.15  # of the real images' diversity; runs that went well stayed above a quarter of it from the first step on
 DECIDED = 0.05  # of the loss of a D that cannot tell
 VANISHED = 1e-3  # of the largest gradient norm so far
@@ -55,7 +57,8 @@ class Health(L.Callback):
     of what it is without any knowledge (for Wasserstein's loss, which has no such value, never).
     starved_generator: D ranks fakes above reals, or G's gradient is a thousandth of what it was.
 
-    action: "warn" or "stop", which ends the run with its state saved. patience: in steps.
+    action: "warn"; "stop", which ends the run with its state saved; "rollback", which warns too, and goes back once
+    where numbers are not finite (`dcgan.rollback`). patience: in steps.
     """
 
     def __init__(self, action: str, patience: int, monitor: Monitor, validation: Validation, console: Console) -> None:
@@ -65,21 +68,22 @@ class Health(L.Callback):
         self.action, self.patience = action, patience
         self.monitor, self.validation, self.console = monitor, validation, console
         self.row = monitor.latest  # the last one looked at
-        self.images: Tensor | None = None  # of the fixed noise, at the last look
+        self.drawn = ""  # digest of the images of the fixed noise, at the last look
         self.since: dict[str, int] = {}  # the step from which on a symptom holds
         self.said: list[str] = []
         self.largest_gradient = 0.0
         self.verdict: str | None = None  # why the run must stop
 
     def state_dict(self) -> dict[str, Any]:
-        return {"since": self.since, "said": self.said, "largest_gradient": self.largest_gradient}
+        return {name: getattr(self, name) for name in KEPT}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.since, self.said = state_dict["since"], state_dict["said"]
-        self.largest_gradient = state_dict["largest_gradient"]
+        for name in KEPT:
+            setattr(self, name, state_dict[name])
 
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
         self.real_diversity = diversity(trainer.datamodule.preview(len(gan.fixed_z)))
+        self.row = self.monitor.latest
         zeros = torch.zeros(1)
         self.undecided = gan.loss.discriminator(zeros, zeros).item()
 
@@ -95,12 +99,12 @@ class Health(L.Callback):
         row, val = self.row, self.validation.latest
         gradient = row["train/gradient_norm_g"]
         self.largest_gradient = max(self.largest_gradient, gradient)
-        images, before = gan.sample(gan.fixed_z, gan.fixed_label), self.images
-        self.images = images
+        images, before = gan.sample(gan.fixed_z, gan.fixed_label), self.drawn
+        self.drawn = digest([images])
         missing = val.get("val/classes", self.validation.classes) < self.validation.classes
         return {
             "collapse": diversity(images) < ALIKE * self.real_diversity,
-            "frozen_generator": before is not None and torch.equal(images, before),
+            "frozen_generator": self.drawn == before,
             "missing_classes": missing and val["val/sure"] > SURE,
             "saturated_discriminator": 0 < row["train/loss_d"] < DECIDED * self.undecided,
             "starved_generator": row["train/d_fake"] > row["train/d_real"]

@@ -1,13 +1,22 @@
-"""Ctrl-C and SIGTERM: finish the step, save, say how to go on."""
+"""Ctrl-C, SIGTERM and a cluster's warning: finish the step, save, say how to go on."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from dcgan.checks import UserError
+import lightning as L
+import torch
+
+from dcgan.checks import SharedError
+
+STOP = (signal.SIGINT, signal.SIGTERM)
+WARNING = signal.SIGUSR1  # SLURM's, some time before it ends a job
+AGREE_EVERY_N_STEPS = 10  # processes; each time one waits for the others
 
 
-class Interrupted(UserError):
+class Interrupted(SharedError):
     """The run was told to stop. Exit code 130 after Ctrl-C and 143 after SIGTERM, as shells expect."""
 
     def __init__(self, message: str, number: int) -> None:
@@ -20,19 +29,46 @@ class Interruption:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.on_warning: Any = None  # what Lightning would do in the middle of a step
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Signals in here are remembered instead of ending the process."""
-
-        def remember(number: int, frame: object) -> None:
-            if self.number is not None:
-                raise KeyboardInterrupt
-            self.number = number
-
-        before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.getsignal(number) for number in (*STOP, WARNING)}
+        self.listen()
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def listen(self) -> None:
+        """Call it again when Lightning has installed its own handlers: they would act in the middle of a step, and
+        let one process wait for others that have not heard the signal."""
+        for number in STOP:
+            signal.signal(number, self.remember)
+        handler = signal.getsignal(WARNING)
+        if callable(handler) and handler != self.remember:  # Lightning's, where it finds SLURM
+            self.on_warning = handler
+            signal.signal(WARNING, self.remember)
+
+    def remember(self, number: int, frame: object) -> None:
+        if number == signal.SIGINT and self.number in STOP:
+            os.write(2, b"\nerror: ended at once and without saving; the last checkpoint is whole\n")
+            os._exit(128 + number)
+        self.number = max(number, self.number or 0)
+
+    def agreed(self, trainer: L.Trainer, step: int) -> int | None:
+        """The signal that came, the same for all processes at the same step."""
+        if trainer.world_size == 1:
+            return self.number
+        if step % AGREE_EVERY_N_STEPS:
+            return None
+        number = torch.tensor(self.number or 0, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(number, reduce_op="max")) or None
+
+    def requeue(self) -> None:
+        """After a warning: what Lightning does then, a checkpoint of its own and a word to SLURM."""
+        self.number = None
+        if self.on_warning is not None:
+            self.on_warning(WARNING, None)

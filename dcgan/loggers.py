@@ -1,6 +1,7 @@
 """What a run writes down: TensorBoard's event file and metrics.csv."""
 
 import csv
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ class CSVMetrics(Logger):
         if resumed_step and path.exists():
             with path.open(newline="") as file:
                 reader = csv.DictReader(file)
-                self.rows = [row for row in reader if int(row["step"]) <= resumed_step]
                 self.columns = list(reader.fieldnames or self.columns)
+                self.rows = [row for row in reader if is_whole(row) and int(row["step"]) <= resumed_step]
 
     @property
     def name(self) -> str:
@@ -43,11 +44,6 @@ class CSVMetrics(Logger):
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Hyperparameters are in .hydra/config.yaml."""
-
-    def latest(self, prefix: str) -> dict[str, float]:
-        """The metrics of that prefix in the last row that has them."""
-        found = ({k: float(v) for k, v in row.items() if k.startswith(prefix) and v} for row in reversed(self.rows))
-        return next((row for row in found if row), {})
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -69,13 +65,19 @@ class CSVMetrics(Logger):
                 writer.writeheader()
                 writer.writerows(self.rows)
         else:
-            with self.path.open("a", newline="") as file:
+            with self.path.open("r+", newline="") as file:  # not "a", which would start a lost file without a header
+                file.seek(0, os.SEEK_END)
                 csv.DictWriter(file, self.columns).writerows(self.rows[self.written :])
         self.written = len(self.rows)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         self.save()
+
+
+def is_whole(row: dict[str, str | None]) -> bool:
+    """Whether a kill has not cut the row short; its step could then be any number."""
+    return None not in row.values() and str(row["step"]).isdecimal()
 
 
 class EventFile(TensorBoardLogger):

@@ -15,6 +15,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from dcgan import __version__
 from dcgan.callbacks import Monitor
+from dcgan.checkpointing import Checkpoints
 from dcgan.files import plain, write_json
 from dcgan.gan import GAN
 from dcgan.loggers import log_graph
@@ -74,11 +75,12 @@ class Report(L.Callback):
         tensorboard: TensorBoardLogger,
         monitor: Monitor,
         validation: Validation,
+        checkpoints: Checkpoints,
         config: dict[str, Any],
         choices: dict[str, str],
     ) -> None:
         self.run_dir, self.tensorboard = run_dir, tensorboard
-        self.monitor, self.validation = monitor, validation
+        self.monitor, self.validation, self.checkpoints = monitor, validation, checkpoints
         self.config, self.choices = config, choices
         self.summary: dict[str, Any] = {}
 
@@ -115,6 +117,7 @@ class Report(L.Callback):
             "better": directions(self.validation.metrics) | {"images_per_second": "higher"},
             "judge": self.validation.judge_facts,
             "step": gan.step,
+            "rolled_back": self.checkpoints.rolled_back,
             "wall_seconds": self.monitor.seconds,
             "metrics_seconds": self.validation.seconds,
             "images_per_second": images / self.monitor.seconds if self.monitor.seconds else None,

@@ -1,6 +1,7 @@
 """Sweeps: where each job goes, and which of them failed."""
 
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -53,6 +54,11 @@ def name_sweep(arguments: list[str]) -> list[str]:
         counted = [o for o in overrides if not re.match(r"skip_finished$|hydra[./]", o.get_key_element())]
         added.append(f"sweep.name={short_hash(' '.join(sorted(str(o.input_line) for o in counted)))}")
     return add_overrides(arguments, added)
+
+
+def rank() -> int:
+    """Of this process among all of its run, before Lightning knows: as torchrun, SLURM or Lightning's launcher says."""
+    return int(next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), 0))
 
 
 def several_processes(cfg: DictConfig) -> bool:

@@ -4,7 +4,6 @@ Only what reads the command line is imported up here: torch and lightning take s
 option and a finished job of a sweep should not cost. The training itself is `dcgan.training`.
 """
 
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -18,18 +17,29 @@ from omegaconf import DictConfig, OmegaConf
 
 from dcgan import cli
 from dcgan.checks import UserError
-from dcgan.sweeps import FAILURE, add_overrides, name_sweep, several_processes
+from dcgan.files import write_text
+from dcgan.sweeps import FAILURE, add_overrides, name_sweep, rank, several_processes
+
+AUTO = "auto"  # ckpt_path: the newest checkpoint of the run folder, a new run where there is none
+
+
+def folder_of(checkpoint: Path) -> Path | None:
+    """The run folder that a checkpoint lies in, None where it does not. Lightning puts those for SLURM beside ours."""
+    if checkpoint.parent.name == "checkpoints":
+        return checkpoint.parent.parent
+    return checkpoint.parent if checkpoint.name.startswith("hpc_ckpt_") else None
 
 
 def goes_on_in(run_dir: Path, ckpt_path: str | None) -> bool:
     """Whether the run is resumed in its own folder."""
-    return ckpt_path is not None and Path(ckpt_path).resolve().parent == (run_dir / "checkpoints").resolve()
+    folder = folder_of(Path(ckpt_path)) if ckpt_path is not None else None
+    return folder is not None and folder.resolve() == run_dir.resolve()
 
 
 def refuse_occupied(run_dir: Path) -> None:
     """A run must not write over another one's checkpoints."""
     checkpoints = run_dir / "checkpoints"
-    if any(checkpoints.glob("*.ckpt")):
+    if any(checkpoints.glob("*.ckpt")) or any(run_dir.glob("hpc_ckpt_*.ckpt")):
         raise UserError(
             f"{run_dir} already holds checkpoints: go on with ckpt_path={checkpoints / 'last.ckpt'} (in a sweep: "
             "skip_finished=true), or choose another hydra.run.dir"
@@ -38,10 +48,9 @@ def refuse_occupied(run_dir: Path) -> None:
 
 def resume(cfg: DictConfig, overrides: list[str], choices: dict[str, str]) -> tuple[DictConfig, dict[str, str]]:
     """The config and the choices of the checkpoint that cfg.ckpt_path names, with what `overrides` may change."""
-    from dcgan.checkpointing import resumed_config
-    from dcgan.trained import read_checkpoint
+    from dcgan.resuming import read_resumed, resumed_config
 
-    checkpoint = read_checkpoint(cfg.ckpt_path)
+    checkpoint = read_resumed(cfg.ckpt_path)
     groups = {override.partition("=")[0] for override in overrides} & set(choices)
     overridden = {group: choices[group] for group in groups}
     return resumed_config(checkpoint, cfg, choices, overrides), checkpoint["choices"] | overridden
@@ -61,25 +70,36 @@ def run_job(cfg: DictConfig, job: Any) -> None:
         if cfg.skip_finished and (run_dir / "summary.json").exists():
             print(f"finished     {run_dir.name}")
             return
-        last = run_dir / "checkpoints" / "last.ckpt"
-        if cfg.skip_finished and last.exists():
-            cfg.ckpt_path = str(last)
+        if cfg.skip_finished:
+            cfg.ckpt_path = AUTO
         gpu = gpu_of_job(cfg, job.job.num)
-    # other ranks come when the first one has begun to write
-    new_here = os.environ.get("LOCAL_RANK", "0") == "0" and not goes_on_in(run_dir, cfg.ckpt_path)
+    if cfg.ckpt_path == AUTO:
+        cfg.ckpt_path = newest(run_dir)
+    # other processes may come when the first one has begun to write
+    new_here = rank() == 0 and not goes_on_in(run_dir, cfg.ckpt_path)
     if new_here:
         refuse_occupied(run_dir)
     if cfg.ckpt_path is not None:
         cfg, choices = resume(cfg, list(job.overrides.task), choices)
     if new_here:  # a run that goes on in its own folder keeps the record of how it began
-        record = run_dir / ".hydra"
-        record.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(cfg, record / "config.yaml")
-        OmegaConf.save(OmegaConf.create({"hydra": job}), record / "hydra.yaml")
-        OmegaConf.save(job.overrides.task, record / "overrides.yaml")
+        record = {"config": cfg, "hydra": OmegaConf.create({"hydra": job}), "overrides": job.overrides.task}
+        for name, content in record.items():
+            write_text(run_dir / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(content))
     from dcgan.training import train
 
     train(cfg, run_dir, choices, gpu)
+
+
+def newest(run_dir: Path) -> str | None:
+    """The checkpoint to go on from in a run folder; None, and no wait for torch, where there is none."""
+    if not (run_dir / "checkpoints").exists():
+        return None
+    from dcgan.resuming import newest_checkpoint
+
+    found = newest_checkpoint(run_dir)
+    if found is not None and rank() == 0:
+        print(f"goes on from {found}")
+    return None if found is None else str(found)
 
 
 def gpu_of_job(cfg: DictConfig, number: int) -> int | None:
@@ -107,8 +127,9 @@ def task(cfg: DictConfig) -> None:
             cli.fail(error)
         # the other jobs go on; SweepReport tells at the end
         failure = Path(job.runtime.output_dir) / FAILURE
-        failure.write_text(cli.explain(error) or traceback.format_exc())
-        print(f"failed       {failure.parent.name}: {failure.read_text().strip()}", file=sys.stderr)
+        reason = cli.explain(error) or traceback.format_exc()
+        print(f"failed       {failure.parent.name}: {reason.strip()}", file=sys.stderr)
+        write_text(failure, reason)
 
 
 def prepare(arguments: list[str]) -> list[str]:
@@ -119,13 +140,17 @@ def prepare(arguments: list[str]) -> list[str]:
     if parsed.multirun:
         return name_sweep(arguments)
     given = {key: value.strip("'\"") for key, _, value in (override.partition("=") for override in parsed.overrides)}
-    if "ckpt_path" not in given or given["ckpt_path"] in ("", "null"):
+    path = given.get("ckpt_path", "null")
+    if path == AUTO and "hydra.run.dir" not in given:
+        raise UserError("ckpt_path=auto looks into a run folder: say which one with hydra.run.dir=")
+    if path not in ("", "null", AUTO) and not Path(path).is_file():
+        raise UserError(f"there is no checkpoint {path}: give the path of a run's checkpoints/last.ckpt")
+    if "hydra.run.dir" in given:
         return arguments
-    checkpoint = Path(given["ckpt_path"])
-    if not checkpoint.is_file():
-        raise UserError(f"there is no checkpoint {checkpoint}: give the path of a run's checkpoints/last.ckpt")
-    if checkpoint.parent.name == "checkpoints" and "hydra.run.dir" not in given:
-        return add_overrides(arguments, [cli.quoted(f"hydra.run.dir={checkpoint.parent.parent}")])
+    if folder := folder_of(Path(path)):
+        return add_overrides(arguments, [cli.quoted(f"hydra.run.dir={folder}")])
+    if rank() > 0:  # writes nothing; the first process's folder has the time in its name, which is not known here
+        return add_overrides(arguments, ["hydra.run.dir=."])
     return arguments
 
 

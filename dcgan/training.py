@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,17 +14,19 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from dcgan.callbacks import Activity, Monitor, Samples
-from dcgan.checkpointing import AtomicCheckpointIO, Checkpoints
-from dcgan.checks import UserError, check_int
+from dcgan.checkpointing import AtomicCheckpointIO, Checkpoints, roll_back
+from dcgan.checks import NonFiniteError, UserError, check_int
 from dcgan.data import ImageData
+from dcgan.faults import explained, sole_owner
 from dcgan.gan import GAN
 from dcgan.health import Health
 from dcgan.interruption import Interruption
 from dcgan.loggers import CSVMetrics, tensorboard
+from dcgan.processes import Agreement, bound_to_launcher, wait_for_all
 from dcgan.progress import ProgressBar, print_outcome, print_summary
 from dcgan.report import Report
-from dcgan.sweeps import several_processes
-from dcgan.trained import read_checkpoint
+from dcgan.resuming import read_resumed
+from dcgan.sweeps import rank, several_processes
 from dcgan.trusted import refuse_foreign
 from dcgan.validation import Validation
 
@@ -38,9 +41,25 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
     """
     quieten()
     check_plain_keys(cfg)
+    with sole_owner(run_dir) if rank() == 0 else nullcontext(), bound_to_launcher():
+        try:
+            return attempt(cfg, run_dir, choices, gpu)
+        except NonFiniteError as error:
+            if cfg.health.action != "rollback" or not error.first:
+                raise
+            last = run_dir / "checkpoints" / "last.ckpt"
+            if rank() == 0:
+                print(f"rollback       {error}: going back to it, with lower learning rates")
+                roll_back(last)
+        wait_for_all()
+        return attempt(OmegaConf.merge(cfg, {"ckpt_path": str(last)}), run_dir, choices, gpu)
+
+
+def attempt(cfg: Any, run_dir: Path, choices: dict[str, str], gpu: int | None) -> dict[str, Any]:
+    """The training from its start or from cfg.ckpt_path to its end, and its summary."""
     config: Any = {**cast(dict, OmegaConf.to_container(cfg, resolve=True)), "ckpt_path": None}
     refuse_foreign(config)  # whether it comes from a checkpoint or will go into one
-    step = read_checkpoint(cfg.ckpt_path)["step"] if cfg.ckpt_path else None
+    step = read_resumed(cfg.ckpt_path)["step"] if cfg.ckpt_path else None
 
     L.seed_everything(cfg.seed, verbose=False)  # the weights' initialisation
     gan = build_gan(cfg)
@@ -50,27 +69,29 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
     console = Console(soft_wrap=True)
     interruption = Interruption()
     events, rows = tensorboard(run_dir, step), CSVMetrics(run_dir / "metrics.csv", step)
-    monitor = Monitor(cfg.log.every_n_steps, rows.latest("train/"))
+    monitor = Monitor(cfg.log.every_n_steps)
     samples = Samples(run_dir, cfg.samples.steps)
     metrics = instantiate(cfg.evaluator, _convert_="all")
     validation = Validation(metrics, choices, monitor, console, cfg.metrics.every_n_steps, cfg.metrics.n)
     health = Health(cfg.health.action, cfg.health.patience, monitor, validation, console)
     last = run_dir / "checkpoints" / "last.ckpt"
-    report = Report(run_dir, events, monitor, validation, config, choices)
+    checkpoints = Checkpoints(last, config, choices, monitor, validation, health, interruption, **cfg.checkpoints)
+    report = Report(run_dir, events, monitor, validation, checkpoints, config, choices)
     callbacks = [
+        Agreement(),
         monitor,
         Activity(cfg.log.activity_every_n_steps),
         samples,
         validation,
         health,
         ProgressBar(console, monitor),
-        Checkpoints(last, config, choices, monitor, validation, health, interruption, **cfg.checkpoints),
+        checkpoints,
         report,
     ]
     trainer = build_trainer(cfg, gan, run_dir, callbacks, [events, rows], gpu)
     if trainer.is_global_zero:
         print_summary(console, gan, choices, trainer, run_dir)
-    with interruption.listening():
+    with interruption.listening(), explained(trainer, run_dir, checkpoints, cfg.ckpt_path):
         trainer.fit(gan, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
     if trainer.is_global_zero:
         report.finish(trainer, gan)

@@ -1,5 +1,6 @@
 """Each mistake ends in one sentence, and nothing that was written is lost."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_a_damaged_checkpoint_is_named(dcgan_train):
     assert outcome.err.startswith("error: run/checkpoints/last.ckpt cannot be read as a checkpoint")
     torch.save({"state_dict": {}}, "run/checkpoints/last.ckpt")
     outcome = dcgan_train("ckpt_path=run/checkpoints/last.ckpt")
-    assert "is not a checkpoint of this version of dcgan" in outcome.err
+    assert "is not of dcgan (it names no format)" in outcome.err
 
 
 @pytest.mark.parametrize("data", ["digits", "image_folder"])
@@ -130,13 +131,13 @@ def test_the_last_good_state_is_saved_where_no_checkpoint_was_due(dcgan_train, m
 
 
 def test_the_step_of_the_first_bad_loss_is_named():
-    from dcgan.callbacks import refuse_nonfinite
+    from dcgan.callbacks import StepFigures, refuse_nonfinite
     from dcgan.checks import UserError
 
-    good, bad = torch.tensor([1.0, 1, 1, 1]), torch.tensor([1.0, 1, torch.nan, torch.inf])
-    refuse_nonfinite(100, good, good)
+    good, bad = StepFigures(1, 1, 0.5, 0.5), StepFigures(math.nan, 1, 0.5, 0.5)
+    refuse_nonfinite(100, [good] * 4)
     with pytest.raises(UserError, match="at step 103 loss_d was nan and loss_g 1"):
-        refuse_nonfinite(100, bad, good)
+        refuse_nonfinite(100, [good, good, bad, bad])
 
 
 def test_a_full_disk_is_said_in_a_sentence_and_the_old_checkpoint_is_kept(dcgan_train, monkeypatch):

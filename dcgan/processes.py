@@ -1,0 +1,76 @@
+"""Several processes of one run: who they are before Lightning knows, that they fit together, and that none is left."""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+from torch import distributed
+
+from dcgan.checks import SharedError
+from dcgan.gan import GAN
+from dcgan.sweeps import rank
+
+LOOK_SECONDS = 2
+GRACE_SECONDS = 10  # in which a process whose launcher has ended may end by itself
+
+
+class Agreement(L.Callback):
+    """Before the first step, processes that would not do the same are told apart from those that would: where one has
+    more batches than another, or comes from another step, they would wait for each other for ever."""
+
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
+        if trainer.world_size == 1:
+            return
+        own = {
+            "images": trainer.datamodule.n_images,
+            "batches an epoch": int(trainer.num_training_batches),
+            "steps so far": gan.step,
+        }
+        everybody: list[Any] = [None] * trainer.world_size
+        distributed.all_gather_object(everybody, own)
+        for name in own:
+            counts = [facts[name] for facts in everybody]
+            if len(set(counts)) > 1:
+                raise SharedError(
+                    f"the processes differ in their {name} ({', '.join(map(str, counts))}): give all of them the same "
+                    "data and the same run folder"
+                )
+
+
+@contextmanager
+def bound_to_launcher() -> Iterator[None]:
+    """In here a process that the first one has started does not outlive it: where that is killed, this one could wait
+    for it for half an hour."""
+    launched = rank() > 0 and "RANK" not in os.environ and "SLURM_PROCID" not in os.environ
+    over = threading.Event()
+    if launched:
+        threading.Thread(target=watch, args=(os.getppid(), over), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def watch(parent: int, over: threading.Event) -> None:
+    while os.getppid() == parent:
+        if over.wait(LOOK_SECONDS):
+            return
+    if not over.wait(GRACE_SECONDS):
+        print(f"error: the first process of this run ({parent}) is gone: so is this one", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def wait_for_all() -> None:
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether an error says that another process has gone."""
+    lost = ("gloo", "nccl", "connection", "socket", "store")
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in lost)
