@@ -190,26 +190,33 @@ class Checkpoints(L.Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, gan: GAN, checkpoint: dict[str, Any]) -> None:
         self.rolled_back = checkpoint["rolled_back"]
-        if checkpoint["processes"] != trainer.world_size:
-            if trainer.is_global_zero:
-                print(
-                    f"note: {checkpoint['processes']} processes made this checkpoint, {trainer.world_size} go on: what "
-                    "comes is not what it would have been, bit for bit",
-                    file=sys.stderr,
-                )
-            share_out(checkpoint, trainer)
+        if checkpoint["processes"] != trainer.world_size and trainer.is_global_zero:
+            print(
+                f"note: this checkpoint is of {checkpoint['processes']} processes, now there are {trainer.world_size}: "
+                "what comes is not, bit for bit, what it would have been",
+                file=sys.stderr,
+            )
+        set_position(checkpoint, trainer)
 
 
-def share_out(checkpoint: dict[str, Any], trainer: L.Trainer) -> None:
-    """Count the batches of the epoch that a checkpoint was made in as so many as another number of processes makes of
-    them, for Lightning counts those of one process."""
+def set_position(checkpoint: dict[str, Any], trainer: L.Trainer) -> None:
+    """Write down anew where in its epoch a checkpoint was made, in Lightning's counters. Going on from an epoch's end,
+    Lightning counts that epoch twice, and the next time it repeats one. With another number of processes, an epoch
+    has another number of batches."""
+    loop = checkpoint["loops"]["fit_loop"]
+    batches, epochs = loop["epoch_loop.batch_progress"], loop["epoch_progress"]
+    before = batches["current"]
+    if before["ready"] == 0:
+        return
     data = trainer.datamodule
-    batches = len(data.batch_indices(data.n_images))
-    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-    before = progress["current"]
+    length = len(data.batch_indices(data.n_images))
     done = before["ready"] * checkpoint["processes"] // trainer.world_size
-    done = batches if progress["is_last_batch"] else min(done, batches)
-    progress["current"] = {name: done - before["ready"] + count for name, count in before.items()}
+    done = length if batches["is_last_batch"] else min(done, length)
+    # saved at the end of a batch, which Lightning takes for completed when all callbacks are through
+    batches["current"] = {"ready": done, "started": done, "processed": done, "completed": done - 1}
+    over = epochs["current"]["processed"]
+    for counts in epochs.values():
+        counts.update(ready=over + 1, started=over + 1, processed=over, completed=over)
 
 
 def roll_back(path: Path) -> None:

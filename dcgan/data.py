@@ -4,8 +4,10 @@ enter training."""
 import copy
 import gzip
 import hashlib
+import math
 import os
 import socket
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,11 @@ class ImageData(L.LightningDataModule):
     def dataset_name(self) -> str:
         """Of the data set, the same on every machine: what its judge is known by."""
         return type(self).__name__
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Files that this process has left out, and why."""
+        return {}
 
 
 class InMemoryData(ImageData):
@@ -223,23 +230,36 @@ class TorchvisionData(InMemoryData):
     def load(self, train: bool) -> tuple[UInt8[Tensor, "n h w"], Int64[Tensor, " n"]]:
         raw = self.root / self.dataset.__name__ / "raw"
         for name, _ in self.dataset.resources:
-            check_idx_file((raw / name).with_suffix(""))
+            check_idx_file(raw / name)
         stored = self.dataset(str(self.root), train=train)
-        return stored.data, stored.targets
+        images, labels = stored.data, stored.targets
+        if len(images) != len(labels):
+            raise UserError(
+                f"{raw} has {len(images)} images and {len(labels)} labels: delete the files and their archives"
+            )
+        check_labels(labels, self.classes)
+        return images, labels
 
 
-def check_idx_file(path: Path) -> None:
-    """Raise UserError unless the file is as long as its IDX header says (LeCun et al., the MNIST format)."""
+def check_idx_file(archive: Path) -> None:
+    """Raise UserError unless the unpacked file is as long as its IDX header says (LeCun et al., the MNIST format), with
+    a dimension for labels and three for images, and what the archive beside it holds, where that is still there: no
+    header tells that a label is another one."""
+    path, dimensions = archive.with_suffix(""), 3 if "images" in archive.name else 1
     data = path.read_bytes()
     mend = "delete it to have it unpacked or downloaded anew"
-    if len(data) < 4 or data[:3] != b"\0\0\x08":
-        raise UserError(f"{path} is damaged (no IDX header of unsigned bytes): {mend}")
-    dimensions = data[3]
-    header = data[4 : 4 + 4 * dimensions]
-    sizes = [int.from_bytes(header[i : i + 4], "big") for i in range(0, len(header), 4)]
-    expected = 4 + 4 * dimensions + int(torch.tensor(sizes, dtype=torch.int64).prod())
-    if len(sizes) != dimensions or len(data) != expected:
+    if data[:4] != bytes((0, 0, 8, dimensions)) or len(data) < 4 + 4 * dimensions:
+        raise UserError(f"{path} is damaged (no IDX header of bytes in {dimensions} dimensions): {mend}")
+    sizes = [int.from_bytes(data[i : i + 4], "big") for i in range(4, 4 + 4 * dimensions, 4)]
+    expected = 4 + 4 * dimensions + math.prod(sizes)
+    if len(data) != expected:
         raise UserError(f"{path} is damaged ({len(data):,} bytes, its header says {expected:,}): {mend}")
+    if archive.exists():
+        with archive.open("rb") as file:
+            file.seek(max(0, archive.stat().st_size - 8))
+            checksum = file.read(4)  # of the content: RFC 1952, section 2.3.1
+        if zlib.crc32(data) != int.from_bytes(checksum, "little"):
+            raise UserError(f"{path} is damaged (it is not what {archive.name} beside it holds): {mend}")
 
 
 class Digits(InMemoryData):

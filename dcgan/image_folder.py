@@ -1,5 +1,8 @@
 """The user's own pictures, read from disk by worker processes: for what does not fit in memory."""
 
+import sys
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,53 +14,90 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dcgan.batches import ResumableLoader
-from dcgan.checks import UserError, check_int
+from dcgan.checks import UserError, check_int, first_line
 from dcgan.data import Batch, ImageData, class_shares
 from dcgan.pixels import PixelRange
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
+ON_BROKEN = ("raise", "skip")
+TRIES = 100  # pictures in a row, then it is no picture folder
+TOLD = 10  # on the terminal
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """image: (c, size, size) uint8, None where it cannot be read; label: its class, if any; broken: the files that
+    were tried before, and why they cannot be read."""
+
+    image: Tensor | None
+    label: int | None
+    broken: dict[str, str]
 
 
 class Pictures(Dataset):
-    """JPEG and PNG files as (c, size, size) uint8: the shorter side scaled to `size`, the middle cropped.
+    """JPEG and PNG files: the shorter side scaled to `image_size`, the middle cropped.
 
-    labels: their classes; None: they have none. A file that cannot be read becomes a string that says so: an exception
-    would reach the main process as a worker's traceback.
+    labels: their classes; None: they have none. skip: the next whole picture takes the place of a broken one, so that
+    no batch is shorter than the others. Nothing is raised here: an exception would reach the main process as a
+    worker's traceback.
     """
 
-    def __init__(self, paths: list[Path], labels: list[int] | None, image_size: int, channels: int) -> None:
+    def __init__(
+        self, paths: list[Path], labels: list[int] | None, image_size: int, channels: int, skip: bool = False
+    ) -> None:
         self.paths, self.labels, self.image_size, self.channels = paths, labels, image_size, channels
+        self.tries = min(len(paths), TRIES) if skip else 1
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "c h w"], int | None] | str:
-        path = self.paths[index]
-        try:
+    def __getitem__(self, index: int) -> Picture:
+        broken = {}
+        for at in range(index, index + self.tries):
+            path = self.paths[at % len(self)]
+            try:
+                image = self.read(path)
+            except Exception as error:  # Pillow raises a dozen kinds
+                broken[str(path)] = first_line(error)
+            else:
+                return Picture(image, None if self.labels is None else self.labels[at % len(self)], broken)
+        return Picture(None, None, broken)
+
+    def read(self, path: Path) -> UInt8[Tensor, "c h w"]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata, and of sizes that are no reason to stop
             with Image.open(path) as picture:
                 upright = ImageOps.exif_transpose(picture).convert("L" if self.channels == 1 else "RGB")
                 fitted = ImageOps.fit(upright, (self.image_size, self.image_size), Image.Resampling.BICUBIC)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
-            return f"the picture {path} cannot be read ({error}): mend or remove it"
-        image = torch.from_numpy(np.array(fitted)).reshape(self.image_size, self.image_size, -1).permute(2, 0, 1)
-        return image, None if self.labels is None else self.labels[index]
+        return torch.from_numpy(np.array(fitted)).reshape(self.image_size, self.image_size, -1).permute(2, 0, 1)
 
 
-def collate(pictures: list[tuple[Tensor, int | None] | str]) -> tuple[Tensor, Tensor | None] | str:
-    """The stacked batch, or the message of its first broken picture."""
+Stack = tuple[Tensor, Tensor | None, dict[str, str]]
+
+
+def collate(pictures: list[Picture]) -> Stack | str:
+    """The stacked images and labels and the files that were left out, or why there is no such batch."""
     for picture in pictures:
-        if isinstance(picture, str):
-            return picture
-    images, labels = zip(*cast(list[tuple[Tensor, int | None]], pictures), strict=True)
-    return torch.stack(images), None if labels[0] is None else torch.tensor(labels)
+        if picture.image is None:
+            path, reason = next(iter(picture.broken.items()))
+            if len(picture.broken) > 1:
+                return (
+                    f"none of {len(picture.broken)} pictures from {path} on can be read ({reason}): look at data.root"
+                )
+            return f"the picture {path} cannot be read ({reason}): mend or remove it, or set data.on_broken=skip"
+    images, labels = [cast(Tensor, picture.image) for picture in pictures], [picture.label for picture in pictures]
+    broken = {path: reason for picture in pictures for path, reason in picture.broken.items()}
+    return torch.stack(images), None if labels[0] is None else torch.tensor(labels), broken
 
 
 class ImageFolder(ImageData):
     """All pictures below a folder.
 
-    root: the folder; workers: processes that read. Other arguments as `dcgan.data.ImageData`'s; labelled: the class of
-    a picture is the folder below root that it is in, the classes in alphabetical order.
-    UserError where there is no picture, one that cannot be read (it is named), or not that many classes.
+    root: the folder; workers: processes that read. on_broken: what to do with a picture that cannot be read: "raise"
+    names it and stops, "skip" names and counts it and takes the next one. Other arguments as
+    `dcgan.data.ImageData`'s; labelled: the class of a picture is the folder below root that it is in, the classes in
+    alphabetical order.
+    UserError where there is no picture, one that cannot be read, or not that many classes.
     """
 
     def __init__(
@@ -68,6 +108,7 @@ class ImageFolder(ImageData):
         pixels: PixelRange,
         batch_size: int,
         workers: int = 2,
+        on_broken: str = "raise",
         batches_per_step: int = 1,
         limit: int | None = None,
         classes: int | None = None,
@@ -76,16 +117,22 @@ class ImageFolder(ImageData):
     ) -> None:
         super().__init__(image_size, channels, pixels, batch_size, batches_per_step, limit, classes, labelled, seed)
         check_int("data.workers", workers, 0)
-        self.root, self.workers = Path(root), workers
+        if on_broken not in ON_BROKEN:
+            raise ValueError(f"data.on_broken must be one of {', '.join(ON_BROKEN)}, got {on_broken!r}")
+        self.root, self.workers, self.on_broken = Path(root), workers, on_broken
+        self.left_out: dict[str, str] = {}
 
     def setup(self, stage: str) -> None:
         if not self.root.is_dir():
             raise UserError(f"there is no folder {self.root}: set data.root to the folder of your pictures")
-        paths = sorted(path for path in self.root.rglob("*") if path.suffix.lower() in SUFFIXES)
+        found = (path for path in self.root.rglob("*") if path.suffix.lower() in SUFFIXES)
+        # a pipe would never end; a link to nothing is a broken picture
+        paths = sorted(path for path in found if path.is_file() or path.is_symlink())
         if not paths:
             raise UserError(f"no .jpg, .jpeg or .png file below {self.root}: set data.root to the folder of them")
         labels = self.labels_of(paths) if self.labelled else None
-        self.pictures = Pictures(paths[: self.limit], labels, self.image_size, self.channels)
+        skip = self.on_broken == "skip"
+        self.pictures = Pictures(paths[: self.limit], labels, self.image_size, self.channels, skip)
 
     def labels_of(self, paths: list[Path]) -> list[int]:
         names = [path.relative_to(self.root).parts[0] if path.parent != self.root else "" for path in paths]
@@ -110,9 +157,25 @@ class ImageFolder(ImageData):
         return ResumableLoader(indices, lambda _: loader)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        if isinstance(batch, str):
-            raise UserError(batch)
-        return batch
+        return self.whole(batch)
+
+    def whole(self, stack: Stack | str) -> tuple[Tensor, Tensor | None]:
+        """Images and labels, once the files that were left out have been told."""
+        if isinstance(stack, str):
+            raise UserError(stack)
+        images, labels, broken = stack
+        for path, reason in broken.items():
+            if path not in self.left_out:
+                self.left_out[path] = reason
+                if len(self.left_out) <= TOLD:
+                    print(f"note: left out {path}, which cannot be read ({reason})", file=sys.stderr)
+                elif len(self.left_out) == TOLD + 1:
+                    print("note: there are more such pictures: summary.json will name them all", file=sys.stderr)
+        return images, labels
+
+    @property
+    def broken(self) -> dict[str, str]:
+        return self.left_out
 
     def on_after_batch_transfer(
         self, batch: tuple[UInt8[Tensor, "b c h w"], Int64[Tensor, " b"] | None], dataloader_idx: int
@@ -125,11 +188,9 @@ class ImageFolder(ImageData):
         return len(self.pictures)
 
     def examples(self, indices: list[int]) -> tuple[UInt8[Tensor, "n c h w"], list[str] | None]:
-        pictures = collate([self.pictures[i] for i in indices])
-        if isinstance(pictures, str):
-            raise UserError(pictures)
+        images, _ = self.whole(collate([self.pictures[i] for i in indices]))
         names = [self.pictures.paths[i].relative_to(self.root).parts[0] for i in indices]
-        return pictures[0], names if self.labelled else None
+        return images, names if self.labelled else None
 
     def label_prior(self) -> Float[Tensor, " k"]:
         return class_shares(torch.tensor(self.pictures.labels), self.classes)

@@ -18,20 +18,26 @@ LOOK_SECONDS = 2
 GRACE_SECONDS = 10  # in which a process whose launcher has ended may end by itself
 
 
+def gather(trainer: L.Trainer, own: Any) -> list[Any]:
+    """What each process has, in the order of their ranks."""
+    if trainer.world_size == 1:
+        return [own]
+    everybody: list[Any] = [None] * trainer.world_size
+    distributed.all_gather_object(everybody, own)
+    return everybody
+
+
 class Agreement(L.Callback):
     """Before the first step, processes that would not do the same are told apart from those that would: where one has
     more batches than another, or comes from another step, they would wait for each other for ever."""
 
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
-        if trainer.world_size == 1:
-            return
         own = {
             "images": trainer.datamodule.n_images,
             "batches an epoch": int(trainer.num_training_batches),
             "steps so far": gan.step,
         }
-        everybody: list[Any] = [None] * trainer.world_size
-        distributed.all_gather_object(everybody, own)
+        everybody = gather(trainer, own)
         for name in own:
             counts = [facts[name] for facts in everybody]
             if len(set(counts)) > 1:

@@ -21,6 +21,7 @@ from dcgan.gan import GAN
 from dcgan.loggers import log_graph
 from dcgan.measuring import directions
 from dcgan.networks import count_parameters
+from dcgan.processes import gather
 from dcgan.validation import Validation
 
 SUMMARY = "summary.json"
@@ -83,6 +84,7 @@ class Report(L.Callback):
         self.monitor, self.validation, self.checkpoints = monitor, validation, checkpoints
         self.config, self.choices = config, choices
         self.summary: dict[str, Any] = {}
+        self.broken: dict[str, str] = {}  # files that were left out, and why
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
@@ -92,8 +94,12 @@ class Report(L.Callback):
         inputs = (gan.fixed_z[:2],) if gan.fixed_label is None else (gan.fixed_z[:2], gan.fixed_label[:2])
         log_graph(self.tensorboard, gan.generator, gan.discriminator, inputs)
 
-    @rank_zero_only
     def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
+        self.broken = {path: why for own in gather(trainer, trainer.datamodule.broken) for path, why in own.items()}
+        self.conclude(trainer, gan)
+
+    @rank_zero_only
+    def conclude(self, trainer: L.Trainer, gan: GAN) -> None:
         self.finish(trainer, gan)
         # the metrics' names alone: TensorBoard takes their last values from the curves, which Lightning's own call
         # would write a second time
@@ -117,6 +123,7 @@ class Report(L.Callback):
             "better": directions(self.validation.metrics) | {"images_per_second": "higher"},
             "judge": self.validation.judge_facts,
             "step": gan.step,
+            "broken_files": self.broken,
             "rolled_back": self.checkpoints.rolled_back,
             "wall_seconds": self.monitor.seconds,
             "metrics_seconds": self.validation.seconds,

@@ -16,6 +16,7 @@ FREE_KEYS = (
     "trainer",
     "data.root",
     "data.workers",
+    "data.on_broken",
     "log",
     "samples.steps",
     "evaluator",
