@@ -91,9 +91,8 @@ class EventFile(TensorBoardLogger):
 def tensorboard(run_dir: Path, resumed_step: int | None) -> TensorBoardLogger:
     """Event files straight in the run folder, flushed every 10 seconds. Hidden is what an interrupted run wrote there
     after `resumed_step`; None: a new run, before which one may have been killed too early to leave a checkpoint."""
-    purge: Any = (
-        resumed_step + 1 if resumed_step else 0
-    )  # from step 0 a run starts like a new one, its pictures included
+    # from step 0 a run starts like a new one, its pictures included
+    purge: Any = resumed_step + 1 if resumed_step else 0
     return EventFile(save_dir=run_dir, name="", version="", default_hp_metric=False, flush_secs=10, purge_step=purge)
 
 

@@ -8,8 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import TINY
-from tests.runs import RUN, differing, events, weights
+from dcgan.faults import sole_owner
+from dcgan.loggers import CSVMetrics
+from tests.conftest import TINY, options
+from tests.runs import RUN, differing, events, keep_states, weights
+from tests.torture import differences
 
 
 def test_a_resumed_run_of_pictures_read_by_workers_ends_where_the_uninterrupted_one_does(dcgan_train):
@@ -24,20 +27,115 @@ def test_a_resumed_run_of_pictures_read_by_workers_ends_where_the_uninterrupted_
     assert differing(weights("whole"), weights("run")) == []
 
 
-@pytest.mark.parametrize("stop", [3, 8])  # in the middle of an epoch, and at its end
-@pytest.mark.parametrize("extra", [["ema.decay=.9", "discriminator.dropout=.3"], ["discriminator_steps=2"]])
-def test_a_resumed_run_ends_where_the_uninterrupted_one_does(dcgan_train, stop, extra):
-    common = [*TINY, "trainer=cpu", "log.every_n_steps=1", *extra]
-    dcgan_train(*common, "max_steps=12", "hydra.run.dir=whole")
-    dcgan_train(*common, f"max_steps={stop}", "hydra.run.dir=run")
-    outcome = dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=12")
-    assert outcome.code == 0, outcome.err
-    assert outcome.err == ""
-    assert differing(weights("whole"), weights("run")) == []
-    with Path("run/metrics.csv").open(newline="") as file:
-        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(13))
-    assert [event.step for event in events().Scalars("train/loss_d")] == list(range(1, 13))
+# all that has a state of its own, and the figures that remember the best one
+STATES = ["ema.decay=.9", "discriminator.dropout=.3", "conditional=concat", "metrics.every_n_steps=6", "max_epochs=4"]
+PLAIN = ["evaluator=none", "max_epochs=2", "ema.decay=.9", "discriminator.dropout=.3"]
+
+
+# 64 images in batches of 8: the first step, the middle, the end and the start of an epoch, the end of a later one
+@pytest.mark.parametrize(
+    ("kills", "extra"),
+    [
+        ((0, 1, 4, 8, 9, 16), STATES),
+        *(((4, 8, 9), [f"loss={loss}", *PLAIN]) for loss in options("loss")),
+        ((1, 4), [*PLAIN, "discriminator_steps=2"]),
+        ((4, 8), [*PLAIN, "conditional=projection", "discriminator.spectral_norm=true"]),
+        ((4, 8), [*PLAIN, "discriminator=keras_mnist", "penalty=r1", "discriminator_normalization=none"]),
+        ((4, 8), [*PLAIN, "trainer.precision=bf16-mixed", "prior=uniform"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_run_that_was_killed_at_any_place_ends_as_if_it_had_not_been(dcgan_train, kills, extra):
+    """Weights, optimizers, the average, statistics, pictures, curves, the best figure: all bit for bit."""
+    often = ["log.every_n_steps=3", "log.activity_every_n_steps=4", "checkpoints.every_n_steps=1"]
+    undo = keep_states(*kills)
+    try:
+        outcome = dcgan_train(*TINY, "trainer=cpu", "samples.steps=[0,5,18]", *often, *extra, "hydra.run.dir=whole")
+        assert outcome.code == 0, outcome.err
+    finally:
+        undo()
+    for step in kills:
+        run = Path(f"whole_at_{step}")
+        outcome = dcgan_train(f"ckpt_path={run}/checkpoints/last.ckpt")
+        assert outcome.code == 0, outcome.err
+        assert outcome.err == ""
+        assert differences(Path("whole"), run) == []
     assert not Path("runs").exists()
+
+
+def test_a_run_that_is_killed_at_the_end_of_one_epoch_after_the_other_repeats_none(dcgan_train):
+    """Lightning counts an epoch twice that it goes on from the end of."""
+    common = [*TINY, "trainer=cpu", "max_epochs=4", "evaluator=none", "checkpoints.every_n_steps=8"]
+    dcgan_train(*common, "hydra.run.dir=whole")
+    run = "run"
+    for i, step in enumerate((8, 16, 24)):
+        undo = keep_states(step)
+        try:
+            dcgan_train(*(["ckpt_path=auto"] if i else common), f"hydra.run.dir={run}")
+        finally:
+            undo()
+        run += f"_at_{step}"
+    assert dcgan_train("ckpt_path=auto", f"hydra.run.dir={run}").code == 0
+    assert differences(Path("whole"), Path(run)) == []
+
+
+def test_auto_starts_goes_on_and_takes_the_newest_checkpoint_that_is_whole(dcgan_train):
+    command = [*TINY, *RUN, "ckpt_path=auto", "checkpoints.every_n_steps=2", "metrics.every_n_steps=2"]
+    outcome = dcgan_train(*command, "max_steps=2")
+    assert outcome.code == 0, outcome.err
+    assert "goes on" not in outcome.out
+    assert dcgan_train(*command, "max_steps=3").out.startswith(
+        f"goes on from {Path('run/checkpoints/last.ckpt').resolve()}"
+    )
+    last = Path("run/checkpoints/last.ckpt")
+    last.write_bytes(last.read_bytes()[:-1000])
+    outcome = dcgan_train(*command, "max_steps=5")
+    assert outcome.code == 0, outcome.err
+    assert "note:" in outcome.err
+    assert "last.ckpt cannot be read as a checkpoint" in outcome.err
+    assert "goes on from " in outcome.out
+    assert "best.ckpt" in outcome.out
+    dcgan_train(*TINY, *RUN, "max_steps=5", "hydra.run.dir=whole")
+    assert differing(weights("whole"), weights()) == []
+    for path in Path("run/checkpoints").iterdir():
+        path.write_bytes(b"")
+    outcome = dcgan_train(*command, "max_steps=6")
+    assert outcome.code == 1
+    assert "run can be read: start anew in another hydra.run.dir" in outcome.err
+    outcome = dcgan_train(*TINY, "ckpt_path=auto")
+    assert outcome.code == 1
+    assert "ckpt_path=auto looks into a run folder: say which one with hydra.run.dir=" in outcome.err
+
+
+def test_auto_refuses_other_maths_than_the_checkpoints(dcgan_train):
+    dcgan_train(*TINY, *RUN, "max_steps=1", "ckpt_path=auto")
+    outcome = dcgan_train(*TINY, *RUN, "max_steps=2", "ckpt_path=auto", "loss=hinge")
+    assert outcome.code == 1
+    assert "loss cannot change when a run goes on (the checkpoint has 'non_saturating')" in outcome.err
+
+
+def test_a_row_that_a_kill_has_cut_short_is_left_out(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,a,b\n1,1,\n12,2,3\n100")
+    assert [row["step"] for row in CSVMetrics(tmp_path / "metrics.csv", 1000).rows] == ["1", "12"]
+
+
+def test_two_trainings_do_not_write_into_one_folder(dcgan_train, monkeypatch):
+    monkeypatch.setattr("dcgan.faults.WAIT_SECONDS", 0.1)
+    with sole_owner(Path("run")):
+        outcome = dcgan_train(*TINY, *RUN, "max_steps=1")
+    assert outcome.code == 1
+    assert "another training works in" in outcome.err
+    assert dcgan_train(*TINY, *RUN, "max_steps=1").code == 0
+
+
+def test_what_a_killed_run_left_half_written_goes(dcgan_train):
+    for name in ("checkpoints/.last.ckpt.1.tmp", "samples/.step_000001.png.1.tmp", ".metrics.csv.1.tmp"):
+        Path("run", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("run", name).write_text("half")
+    evaluation = Path("run/checkpoints/.last.evaluation.json.2.tmp")  # somebody may be at it
+    evaluation.write_text("half")
+    assert dcgan_train(*TINY, *RUN, "max_steps=1").code == 0
+    assert list(Path("run").rglob("*.tmp")) == [evaluation]
 
 
 def test_a_resumed_run_may_not_change_the_maths_but_may_repeat_it(dcgan_train):
