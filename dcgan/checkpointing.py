@@ -88,6 +88,7 @@ class Checkpoints(L.Callback):
         self.started = False
         self.saved_step = -1  # of the state in last.ckpt
         self.good: dict[str, Any] | None = None  # the last state that was saved or remembered
+        self.rescued = False  # whether last.ckpt is written out of memory, after the run folder was lost
         self.rolled_back: int | None = None  # the step that the run has gone back to, if it has
 
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
@@ -139,6 +140,7 @@ class Checkpoints(L.Callback):
         elif isinstance(exception, OSError) and self.good is not None and not self.path.exists():
             with suppress(UserError, OSError):
                 self.rescue(trainer, self.good)
+                self.rescued = True
 
     def rescue(self, trainer: L.Trainer, state: dict[str, Any]) -> None:
         trainer.strategy.save_checkpoint(state, self.path)

@@ -33,7 +33,7 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, UserError | ValueError | CompactHydraException):
         return str(error).strip()
     if isinstance(error, OSError):
-        return f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}"
+        return f"{os.fsdecode(error.filename or 'a file')} cannot be read or written: {error.strerror or error}"
     if type(error).__name__ == "OutOfMemoryError":  # torch's
         return f"the GPU has too little memory ({str(error).strip().splitlines()[0]}): lower data.batch_size"
     if type(error).__name__ == "MisconfigurationException":  # Lightning's; not worth ten seconds of import

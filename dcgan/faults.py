@@ -1,5 +1,7 @@
 """What befalls a training from outside, in a sentence: a disk, another process, a checkpoint of something else."""
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,19 +38,22 @@ def sole_owner(run_dir: Path) -> Iterator[None]:
 def explained(trainer: L.Trainer, run_dir: Path, checkpoints: Checkpoints, ckpt_path: str | None) -> Iterator[None]:
     """Errors of the training in here that are no bug leave as a UserError that says what is kept and what to do."""
     try:
-        yield
+        with quiet_writer():
+            yield
     except SharedError as error:
         error.silent = not trainer.is_global_zero
         raise
     except UserError:
         raise
     except OSError as error:
-        if error.filename is not None and not Path(error.filename).is_relative_to(run_dir):
+        # TensorBoard names its file in bytes
+        if error.filename is not None and not Path(os.fsdecode(error.filename)).is_relative_to(run_dir):
             raise
         reason = error.strerror or first_line(error)
-        gone = not checkpoints.path.exists() and checkpoints.saved_step >= 0
+        gone = checkpoints.rescued or (checkpoints.saved_step >= 0 and not checkpoints.path.exists())
         what = "is gone (moved, deleted, or on a disk that is)" if gone else f"cannot be written ({reason})"
-        raise UserError(f"the run folder {run_dir} {what}: {kept(checkpoints)}") from error
+        memory = "what was in memory is saved again; " if checkpoints.rescued else ""
+        raise UserError(f"the run folder {run_dir} {what}: {memory}{kept(checkpoints)}") from error
     except Exception as error:
         if trainer.world_size > 1 and is_lost(error):
             raise UserError(
@@ -61,6 +66,22 @@ def explained(trainer: L.Trainer, run_dir: Path, checkpoints: Checkpoints, ckpt_
                 "fit together; use another checkpoint"
             ) from error
         raise
+
+
+@contextmanager
+def quiet_writer() -> Iterator[None]:
+    """TensorBoard's writing thread ends with a disk, and says so in a traceback; the next call raises that again."""
+    before = threading.excepthook
+
+    def hook(unhandled: threading.ExceptHookArgs) -> None:
+        if not issubclass(unhandled.exc_type, OSError):
+            before(unhandled)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def kept(checkpoints: Checkpoints) -> str:

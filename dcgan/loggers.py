@@ -3,6 +3,8 @@
 import csv
 import os
 import warnings
+from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +83,23 @@ def is_whole(row: dict[str, str | None]) -> bool:
 
 
 class EventFile(TensorBoardLogger):
-    """Lightning's logger without the hparams.yaml that it would write beside the event file."""
+    """Lightning's logger without the hparams.yaml that it would write beside the event file, and without its word for a
+    full disk, "you tried to log 1.0 which is currently not supported"."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        for name, value in metrics.items():
+            self.experiment.add_scalar(name, value, step)
 
     @rank_zero_only
     def save(self) -> None:
         self.experiment.flush()
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Where the training has failed, no second error takes the place of the first one."""
+        with nullcontext() if status == "success" else suppress(OSError):
+            super().finalize(status)
 
 
 def tensorboard(run_dir: Path, resumed_step: int | None) -> TensorBoardLogger:

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -144,7 +145,9 @@ def build_trainer(
     cfg: DictConfig, gan: GAN, run_dir: Path, callbacks: list[L.Callback], loggers: list[Logger], gpu: int | None
 ) -> L.Trainer:
     """Lightning's Trainer, told in optimizer steps what the config says in steps."""
-    several = {"strategy": "ddp_find_unused_parameters_true"} if several_processes(cfg) else {}
+    # D's step leaves G's parameters unused; the buffers of a resumed process are its own from the start
+    ddp = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    several = {"strategy": ddp} if several_processes(cfg) else {}
     one = {"devices": [gpu]} if gpu is not None else {}
     trainer: L.Trainer = instantiate(cfg.trainer, _partial_=True, _convert_="all")(
         **several,

@@ -138,24 +138,3 @@ def test_the_step_of_the_first_bad_loss_is_named():
     refuse_nonfinite(100, [good] * 4)
     with pytest.raises(UserError, match="at step 103 loss_d was nan and loss_g 1"):
         refuse_nonfinite(100, [good, good, bad, bad])
-
-
-def test_a_full_disk_is_said_in_a_sentence_and_the_old_checkpoint_is_kept(dcgan_train, monkeypatch):
-    import resource
-    import signal
-
-    dcgan_train(*TINY, *RUN, "max_steps=1")
-    before = weights()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    old_handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error instead of a kill
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        outcome = dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=2", "samples.steps=[]")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, old_handler)
-    assert outcome.code == 1
-    assert "cannot be written" in outcome.err
-    assert "Traceback" not in outcome.err
-    assert differing(before, weights()) == []
-    assert sorted(p.name for p in Path("run/checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]  # nothing half

@@ -3,10 +3,8 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import venv
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import torch
 
 from tests.conftest import TINY
 from tests.runs import differing, weights
+from tests.torture import differences
 
 ROOT = Path(__file__).parent.parent
 
@@ -61,13 +60,15 @@ if __name__ == "__main__":
 """
 
 
+SETTINGS = ["trainer=ddp_cpu", "max_epochs=1", "ema.decay=.9", "conditional=concat"]
+
+
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory, mnist_root):
     """Two gloo processes, one epoch of a conditional model: 64 images, batches of 8 on each, 4 steps."""
     folder = tmp_path_factory.mktemp("ddp")
     (folder / "spy.py").write_text(SPY)
-    settings = ["trainer=ddp_cpu", "hydra.run.dir=run", "max_epochs=1", "ema.decay=.9", "conditional=concat"]
-    command = [sys.executable, "spy.py", *TINY, *settings]
+    command = [sys.executable, "spy.py", *TINY, *SETTINGS, "hydra.run.dir=run"]
     done = run(*command, cwd=folder, DCGAN_DATA_DIR=str(mnist_root))
     return folder, done, [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
@@ -125,41 +126,56 @@ def test_two_processes_write_one_clean_run_folder(ranks):
     assert done.stdout.count("step 4/4") == 1
     assert len(list((folder / "run").glob("events.out.tfevents.*"))) <= 2
     assert (folder / "run" / "summary.json").exists()
-    assert not (folder / "runs").exists()
 
 
-def test_a_run_of_one_process_goes_on_with_two(tmp_path, mnist_root):
-    train = [sys.executable, "-m", "dcgan.train"]
-    settings = [*TINY, "trainer=cpu", "hydra.run.dir=run", "max_steps=5", "samples.steps=[]"]
-    run(*train, *settings, cwd=tmp_path, DCGAN_DATA_DIR=str(mnist_root))
-    resumed = ["ckpt_path=run/checkpoints/last.ckpt", "trainer=ddp_cpu", "max_steps=7"]
-    run(*train, *resumed, cwd=tmp_path, DCGAN_DATA_DIR=str(mnist_root))
-    assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["step"] == 7
+def test_torchrun_does_what_the_built_in_launcher_does(ranks, mnist_root):
+    """Into one run folder, although each process has a clock of its own to name it by."""
+    folder, _, _ = ranks
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*torchrun, "-m", "dcgan.train", *TINY, *SETTINGS]
+    run(*command, cwd=folder, DCGAN_DATA_DIR=str(mnist_root), OMP_NUM_THREADS="1")
+    (found,) = folder.glob("runs/*/*")
+    assert differing(weights(folder / "run"), weights(found)) == []
+    assert sorted(path.name for path in folder.iterdir()) == ["rank0.pt", "rank1.pt", "run", "runs", "spy.py"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_saves_and_says_how_to_go_on(tmp_path, mnist_root, number, code):
-    command = [sys.executable, "-m", "dcgan.train", *TINY, "trainer=cpu", "hydra.run.dir=run", "max_epochs=100000"]
-    process = subprocess.Popen(
-        [*command, "log.every_n_steps=1"],
-        cwd=tmp_path,
-        env=os.environ | {"DCGAN_DATA_DIR": str(mnist_root)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    pictures = tmp_path / "run" / "samples" / "step_000010.png"
-    for _ in range(600):
-        if pictures.exists() or process.poll() is not None:
-            break
-        time.sleep(0.1)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
-    step = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["step"]
-    assert step >= 10
-    assert f"interrupted at step {step}: go on with ckpt_path=" in err
-    assert err.count("\n") == 1
+KEEP = """
+from tests.runs import keep_states
+from dcgan import train
+keep_states(3, 4)
+if __name__ == "__main__":
+    train.main()
+"""
+
+
+def test_two_processes_that_were_killed_end_as_if_they_had_not_been(tmp_path, mnist_root):
+    """In the middle and at the end of an epoch of four steps."""
+    (tmp_path / "keep.py").write_text(KEEP)
+    settings = ["trainer=ddp_cpu", "max_epochs=2", "ema.decay=.9", "discriminator.dropout=.3", "log.every_n_steps=3"]
+    often = ["checkpoints.every_n_steps=1", "metrics.every_n_steps=3", "hydra.run.dir=whole"]
+    environment = {"DCGAN_DATA_DIR": str(mnist_root), "PYTHONPATH": str(ROOT)}
+    run(sys.executable, "keep.py", *TINY, *settings, *often, cwd=tmp_path, **environment)
+    for step in (3, 4):
+        killed = tmp_path / f"whole_at_{step}"
+        command = [sys.executable, "-m", "dcgan.train", f"ckpt_path={killed}/checkpoints/last.ckpt"]
+        run(*command, cwd=tmp_path, **environment)
+        assert differences(tmp_path / "whole", killed) == []
+
+
+@pytest.mark.parametrize(("before", "after"), [("cpu", "ddp_cpu"), ("ddp_cpu", "cpu")])
+def test_another_number_of_processes_goes_on_with_the_rest_of_the_epoch(tmp_path, mnist_root, before, after):
+    """64 images: 8 steps of one process or 4 of two are an epoch; both stop after half of the second one."""
+    half, end = {"cpu": (12, 12 + 2 + 4), "ddp_cpu": (6, 6 + 4 + 8)}[before]
+    (tmp_path / "keep.py").write_text(KEEP.replace("3, 4", str(half)))
+    settings = [*TINY, "evaluator=none", "samples.steps=[]", "max_epochs=3", "checkpoints.every_n_steps=1"]
+    environment = {"DCGAN_DATA_DIR": str(mnist_root), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "keep.py", *settings, f"trainer={before}", "hydra.run.dir=run"]
+    run(*command, cwd=tmp_path, **environment)
+    killed = f"run_at_{half}"
+    command = [sys.executable, "-m", "dcgan.train", f"ckpt_path={killed}/checkpoints/last.ckpt", f"trainer={after}"]
+    done = run(*command, cwd=tmp_path, **environment)
+    assert torch.load(tmp_path / killed / "checkpoints" / "last.ckpt", weights_only=True)["step"] == end
+    assert "what comes is not, bit for bit, what it would have been" in done.stderr
 
 
 @pytest.fixture(scope="module")
