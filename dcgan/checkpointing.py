@@ -192,13 +192,13 @@ class Checkpoints(L.Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, gan: GAN, checkpoint: dict[str, Any]) -> None:
         self.rolled_back = checkpoint["rolled_back"]
+        set_position(checkpoint, trainer)
         if checkpoint["processes"] != trainer.world_size and trainer.is_global_zero:
             print(
                 f"note: this checkpoint is of {checkpoint['processes']} processes, now there are {trainer.world_size}: "
                 "what comes is not, bit for bit, what it would have been",
                 file=sys.stderr,
             )
-        set_position(checkpoint, trainer)
 
 
 def set_position(checkpoint: dict[str, Any], trainer: L.Trainer) -> None:

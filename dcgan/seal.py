@@ -26,15 +26,16 @@ def seal(path: Path) -> None:
 
 def check_seal(path: Path) -> None:
     """Raise UserError unless the file is whole: by its seal, or by the checksums of an archive that has none, because
-    somebody has saved it anew. OSError where it cannot be read."""
+    somebody has saved it anew; and for an archive that would become longer when it is read. OSError where it cannot be
+    read."""
     size = path.stat().st_size
     with path.open("rb") as file:
         tail = read_tail(file, size, SEAL_BYTES)
         end = read_tail(file, size, END_BYTES)
     if tail[2:].startswith(MARK):
-        whole = tail == seal_of(path, size - SEAL_BYTES)
+        whole = tail == seal_of(path, size - SEAL_BYTES) and is_sound(path, checksums=False)
     elif has_no_comment(end):
-        whole = has_right_checksums(path)
+        whole = is_sound(path, checksums=True)
     else:
         raise damaged(path, f"its {size:,} bytes have not the end of one, it is cut short or something else")
     if not whole:
@@ -64,9 +65,11 @@ def seal_of(path: Path, n: int) -> bytes:
     return COMMENT_BYTES.to_bytes(2, "little") + MARK + sha.hexdigest().encode()
 
 
-def has_right_checksums(path: Path) -> bool:
+def is_sound(path: Path, checksums: bool) -> bool:
+    """Whether nothing in the archive is compressed, as torch.save leaves it, and its checksums are right."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
+            stored = all(part.compress_type == zipfile.ZIP_STORED for part in archive.infolist())
+            return stored and (not checksums or archive.testzip() is None)
     except Exception:  # of a broken archive, zipfile raises a dozen kinds
         return False

@@ -105,6 +105,7 @@ def quieten() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")  # lightning 2.6 on torch 2.15
+    warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated")  # nothing else does the same yet
     warnings.filterwarnings("ignore", message="Found .* in eval mode")  # the average of the weights: it is meant so
 
 
