@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lock
+.PHONY: help install demo test torture check lock
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -23,6 +23,10 @@ demo: install ## train for two to three minutes on the CPU and draw readable dig
 
 test: check ## format, lint, types, then all the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope
+
+torture: install ## kill trainings 20 times each, of one process and of two, and compare them with undisturbed ones
+	$(BIN)/python -m tests.torture
+	$(BIN)/python -m tests.torture --steps 1000 trainer=ddp_cpu
 
 check: install ## the quick half of the gate: format, lint and types
 	$(BIN)/ruff format --check .

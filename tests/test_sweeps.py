@@ -1,8 +1,10 @@
 """Multirun: folders, failures, and going on."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from dcgan import cli, train
 from dcgan.sweeps import job_name, name_sweep
 from tests.conftest import TINY, compose_config
+from tests.runs import differing, weights
 
 RUN = ["trainer=cpu", "max_steps=2", "samples.steps=[0]"]
 
@@ -119,6 +122,36 @@ def test_skip_finished_does_only_what_is_missing(dcgan_train):
     assert "finished     seed=1" not in outcome.out
     assert (first / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
     assert (second / "summary.json").exists()
+
+
+def test_a_killed_sweep_does_what_is_missing_and_goes_on_with_the_half_done_job(tmp_path, mnist_root, dcgan_train):
+    settings = [*TINY, "trainer=cpu", "evaluator=none", "samples.steps=[0,40]", "checkpoints.every_n_steps=10"]
+    command = ["-m", *settings, "max_steps=300", "seed=0,1,2", "sweep.name=mine", "skip_finished=true"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dcgan.train", *command], cwd=tmp_path, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, env=os.environ | {"DCGAN_DATA_DIR": str(mnist_root)},
+    )  # fmt: skip
+    first, second, third = (Path("runs/sweeps/mine") / f"seed={seed}" for seed in (0, 1, 2))
+    try:
+        for _ in range(1200):
+            if (second / "samples" / "step_000040.png").exists():
+                break
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    before = (first / "summary.json").read_bytes()
+    assert not (second / "summary.json").exists()
+    assert not third.exists()
+    outcome = dcgan_train(*command)
+    assert outcome.code == 0, outcome.err
+    assert "finished     seed=0" in outcome.out
+    assert outcome.out.count("goes on from") == 1
+    assert f"{second}/checkpoints/last.ckpt" in outcome.out
+    assert (first / "summary.json").read_bytes() == before
+    assert json.loads((third / "summary.json").read_text())["step"] == 300
+    dcgan_train(*settings, "max_steps=300", "seed=1", "hydra.run.dir=whole")
+    assert differing(weights("whole"), weights(second)) == []
 
 
 def test_a_sweep_of_jobs_of_several_processes_is_refused(dcgan_train):
