@@ -99,7 +99,7 @@ class Checkpoints(L.Callback):
             self.validation.best = float("inf")
         if gan.step == 0:
             self.save(trainer, gan)
-        elif trainer.is_global_zero and not self.path.exists():  # a run that goes on elsewhere
+        elif trainer.is_global_zero and not (self.path.exists() and self.path.samefile(str(trainer.ckpt_path))):
             with writable(self.path), atomic_path(self.path) as temporary:
                 shutil.copyfile(str(trainer.ckpt_path), temporary)
         self.saved_step = gan.step

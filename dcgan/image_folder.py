@@ -1,5 +1,6 @@
 """The user's own pictures, read from disk by worker processes: for what does not fit in memory."""
 
+import signal
 import sys
 import warnings
 from dataclasses import dataclass
@@ -90,6 +91,13 @@ def collate(pictures: list[Picture]) -> Stack | str:
     return torch.stack(images), None if labels[0] is None else torch.tensor(labels), broken
 
 
+def leave_signals_to_the_main_process(worker: int) -> None:
+    """A Ctrl-C reaches them all, and the step that is to be finished needs its pictures; SIGTERM is torch's to end
+    them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 class ImageFolder(ImageData):
     """All pictures below a folder.
 
@@ -152,6 +160,7 @@ class ImageFolder(ImageData):
             num_workers=self.workers,
             collate_fn=collate,
             persistent_workers=self.workers > 0,
+            worker_init_fn=leave_signals_to_the_main_process,
             pin_memory=self.device.type == "cuda",
         )
         return ResumableLoader(indices, lambda _: loader)

@@ -15,6 +15,7 @@ from dcgan.gan import GAN
 from dcgan.sweeps import rank
 
 LOOK_SECONDS = 2
+LOST = ("gloo", "NCCL", "TCPStore", "Connection", "Broken pipe")  # what torch says of it
 GRACE_SECONDS = 10  # in which a process whose launcher has ended may end by itself
 
 
@@ -78,5 +79,4 @@ def wait_for_all() -> None:
 
 def is_lost(error: Exception) -> bool:
     """Whether an error says that another process has gone."""
-    lost = ("gloo", "nccl", "connection", "socket", "store")
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in lost)
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in LOST)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.conftest import TINY
 from tests.runs import differing, weights
@@ -62,6 +63,19 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(tmp_path, mnist_root, nu
         _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert step(tmp_path) >= 10
+    assert f"interrupted at step {step(tmp_path)}: go on with ckpt_path=" in err
+    assert err.count("\n") == 1
+
+
+def test_a_ctrl_c_that_reaches_the_reading_processes_too_loses_no_step(tmp_path, mnist_root):
+    (tmp_path / "pictures").mkdir()
+    for i in range(16):
+        Image.new("L", (8, 8), 8 * i).save(tmp_path / "pictures" / f"{i}.png")
+    folder = ["data=image_folder", "data.root=pictures", "data.image_size=8", "data.workers=2", "trainer=cpu"]
+    with training(tmp_path, mnist_root, *folder) as process:
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
     assert f"interrupted at step {step(tmp_path)}: go on with ckpt_path=" in err
     assert err.count("\n") == 1
 

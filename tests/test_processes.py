@@ -8,10 +8,11 @@ import sys
 import venv
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from tests.conftest import TINY
+from tests.conftest import TINY, idx_bytes
 from tests.runs import differing, weights
 from tests.torture import differences
 
@@ -160,6 +161,31 @@ def test_two_processes_that_were_killed_end_as_if_they_had_not_been(tmp_path, mn
         command = [sys.executable, "-m", "dcgan.train", f"ckpt_path={killed}/checkpoints/last.ckpt"]
         run(*command, cwd=tmp_path, **environment)
         assert differences(tmp_path / "whole", killed) == []
+
+
+OTHER_DATA = """
+import os
+from dcgan import train
+os.environ["DCGAN_DATA_DIR"] += "/" + os.environ.get("LOCAL_RANK", "0")
+if __name__ == "__main__":
+    train.main()
+"""
+
+
+def test_processes_that_see_other_data_are_told_and_do_not_wait_for_each_other(tmp_path, mnist_root):
+    (tmp_path / "other.py").write_text(OTHER_DATA)
+    for rank, n in enumerate((64, 40)):
+        raw = Path(shutil.copytree(mnist_root, tmp_path / "data" / str(rank))) / "MNIST" / "raw"
+        (raw / "train-images-idx3-ubyte").write_bytes(idx_bytes(np.zeros((n, 28, 28), dtype=np.uint8)))
+        (raw / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(n, dtype=np.uint8)))
+    done = subprocess.run(
+        [sys.executable, "other.py", *TINY, "trainer=ddp_cpu", "hydra.run.dir=run", "evaluator=none"], cwd=tmp_path,
+        env=os.environ | {"DCGAN_DATA_DIR": str(tmp_path / "data")}, capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "error: the processes differ in their images (64, 40): give all of them the same data" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("before", "after"), [("cpu", "ddp_cpu"), ("ddp_cpu", "cpu")])
