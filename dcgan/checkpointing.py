@@ -20,6 +20,7 @@ from dcgan.files import atomic_path
 from dcgan.gan import GAN
 from dcgan.health import Health, Unhealthy
 from dcgan.interruption import WARNING, Interrupted, Interruption
+from dcgan.resuming import NOT_THE_SAME, set_optimizers, set_position
 from dcgan.seal import seal
 from dcgan.trained import FORMAT, read_checkpoint
 from dcgan.validation import Validation
@@ -53,7 +54,7 @@ def writable(path: Path) -> Iterator[None]:
     except (RuntimeError, OSError) as error:  # torch's zip writer turns a full disk into a RuntimeError
         raise UserError(
             f"{path} cannot be written ({first_line(error)}): free some disk space or choose another hydra.run.dir; an "
-            "earlier checkpoint there is whole"
+            "earlier checkpoint there, if any, is whole"
         ) from error
 
 
@@ -85,15 +86,14 @@ class Checkpoints(L.Callback):
         self.path, self.config, self.choices = path, config, choices
         self.monitor, self.validation, self.health, self.interruption = monitor, validation, health, interruption
         self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
-        self.started = False
+        self.started = False  # whether a step has been made
         self.saved_step = -1  # of the state in last.ckpt
         self.good: dict[str, Any] | None = None  # the last state that was saved or remembered
         self.rescued = False  # whether last.ckpt is written out of memory, after the run folder was lost
         self.rolled_back: int | None = None  # the step that the run has gone back to, if it has
 
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
-        self.interruption.listen()
-        self.started, self.saved_at = True, time.monotonic()
+        self.saved_at = time.monotonic()
         # a run that goes on elsewhere left its best one behind; processes may not see the same folder
         if not trainer.strategy.broadcast(self.path.with_name(BEST).exists()):
             self.validation.best = float("inf")
@@ -105,6 +105,7 @@ class Checkpoints(L.Callback):
         self.saved_step = gan.step
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        self.started = True
         if self.validation.best_step == gan.step:
             self.require_finite(trainer, gan)
             self.write(trainer, BEST)
@@ -163,7 +164,7 @@ class Checkpoints(L.Callback):
     def save(self, trainer: L.Trainer, gan: GAN) -> None:
         self.require_finite(trainer, gan)
         for logger in trainer.loggers:
-            logger.save()  # what is logged up to here is on disk before the checkpoint says that it was
+            logger.save()  # what is logged up to here is out of this process before the checkpoint says that it was
         start = time.monotonic()
         self.write(trainer, self.path.name)
         self.saved_at, self.saved_step = time.monotonic(), gan.step
@@ -188,37 +189,24 @@ class Checkpoints(L.Callback):
         checkpoint["choices"] = self.choices
         checkpoint["dataset"] = trainer.datamodule.dataset_name
         checkpoint["processes"] = trainer.world_size
+        checkpoint["images"] = trainer.datamodule.n_images
         checkpoint["rolled_back"] = self.rolled_back
 
     def on_load_checkpoint(self, trainer: L.Trainer, gan: GAN, checkpoint: dict[str, Any]) -> None:
         self.rolled_back = checkpoint["rolled_back"]
+        if checkpoint["images"] != trainer.datamodule.n_images:
+            raise UserError(
+                f"the checkpoint was made with {checkpoint['images']:,} training images, now there are "
+                f"{trainer.datamodule.n_images:,}: give it the same data"
+            )
         set_position(checkpoint, trainer)
+        set_optimizers(checkpoint, gan)
         if checkpoint["processes"] != trainer.world_size and trainer.is_global_zero:
             print(
                 f"note: this checkpoint is of {checkpoint['processes']} processes, now there are {trainer.world_size}: "
-                "what comes is not, bit for bit, what it would have been",
+                f"{NOT_THE_SAME}",
                 file=sys.stderr,
             )
-
-
-def set_position(checkpoint: dict[str, Any], trainer: L.Trainer) -> None:
-    """Write down anew where in its epoch a checkpoint was made, in Lightning's counters. Going on from an epoch's end,
-    Lightning counts that epoch twice, and the next time it repeats one. With another number of processes, an epoch
-    has another number of batches."""
-    loop = checkpoint["loops"]["fit_loop"]
-    batches, epochs = loop["epoch_loop.batch_progress"], loop["epoch_progress"]
-    before = batches["current"]
-    if before["ready"] == 0:
-        return
-    data = trainer.datamodule
-    length = len(data.batch_indices(data.n_images))
-    done = before["ready"] * checkpoint["processes"] // trainer.world_size
-    done = length if batches["is_last_batch"] else min(done, length)
-    # saved at the end of a batch, which Lightning takes for completed when all callbacks are through
-    batches["current"] = {"ready": done, "started": done, "processed": done, "completed": done - 1}
-    over = epochs["current"]["processed"]
-    for counts in epochs.values():
-        counts.update(ready=over + 1, started=over + 1, processed=over, completed=over)
 
 
 def roll_back(path: Path) -> None:

@@ -237,7 +237,8 @@ class TorchvisionData(InMemoryData):
             raise UserError(
                 f"{raw} has {len(images)} images and {len(labels)} labels: delete the files and their archives"
             )
-        check_labels(labels, self.classes)
+        if self.classes is not None:
+            check_labels(labels, self.classes)
         return images, labels
 
 

@@ -1,5 +1,6 @@
 """What befalls a training from outside, in a sentence: a disk, another process, a checkpoint of something else."""
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -7,31 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lightning as L
-from filelock import FileLock, Timeout
 
 from dcgan.checkpointing import Checkpoints
 from dcgan.checks import SharedError, UserError, first_line
 from dcgan.processes import is_lost
+from dcgan.resuming import unfit
 
-# what a kill in the middle of a write leaves; an evaluation of one of the checkpoints may be writing others
-LEFTOVERS = ("checkpoints/.*.ckpt.*.tmp", "samples/.*.tmp", ".*.tmp")
-WAIT_SECONDS = 10  # a killed run's reading processes notice it within five
-
-
-@contextmanager
-def sole_owner(run_dir: Path) -> Iterator[None]:
-    """In here no other training writes into `run_dir`; what a killed one has left half written goes.
-
-    UserError where another training is at work there.
-    """
-    try:
-        with FileLock(run_dir / ".hydra" / "lock", timeout=WAIT_SECONDS):
-            for pattern in LEFTOVERS:
-                for path in run_dir.glob(pattern):
-                    path.unlink(missing_ok=True)
-            yield
-    except Timeout as error:
-        raise UserError(f"another training works in {run_dir}: stop it, or choose another hydra.run.dir") from error
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
 
 
 @contextmanager
@@ -46,8 +29,7 @@ def explained(trainer: L.Trainer, run_dir: Path, checkpoints: Checkpoints, ckpt_
     except UserError:
         raise
     except OSError as error:
-        # TensorBoard names its file in bytes
-        if error.filename is not None and not Path(os.fsdecode(error.filename)).is_relative_to(run_dir):
+        if not is_of(run_dir, error):
             raise
         reason = error.strerror or first_line(error)
         gone = checkpoints.rescued or (checkpoints.saved_step >= 0 and not checkpoints.path.exists())
@@ -60,12 +42,20 @@ def explained(trainer: L.Trainer, run_dir: Path, checkpoints: Checkpoints, ckpt_
                 f"process {trainer.global_rank} has lost another one, which has failed or was killed "
                 f"({first_line(error)}): {kept(checkpoints)}"
             ) from error
-        if ckpt_path is not None and not checkpoints.started:
+        if "DataLoader worker" in str(error):
             raise UserError(
-                f"{ckpt_path} cannot be gone on from ({type(error).__name__}: {first_line(error)}): its parts do not "
-                "fit together; use another checkpoint"
+                f"a process that reads pictures has ended ({first_line(error)}): {kept(checkpoints)}"
             ) from error
+        if ckpt_path is not None and not checkpoints.started:
+            raise unfit(ckpt_path, error) from error
         raise
+
+
+def is_of(run_dir: Path, error: OSError) -> bool:
+    """Whether an error is one of writing there. TensorBoard names its file in bytes, or none."""
+    if isinstance(error.filename, str | bytes):
+        return Path(os.fsdecode(error.filename)).is_relative_to(run_dir)
+    return error.errno in DISK
 
 
 @contextmanager
@@ -86,6 +76,7 @@ def quiet_writer() -> Iterator[None]:
 
 def kept(checkpoints: Checkpoints) -> str:
     """What is left of a run, and how to go on."""
-    if checkpoints.saved_step < 0 or not checkpoints.path.exists():
+    if not checkpoints.path.exists():
         return "there is no checkpoint to go on from"
-    return f"mend that and go on with ckpt_path={checkpoints.path}, which holds step {checkpoints.saved_step}"
+    step = f", which holds step {checkpoints.saved_step}" if checkpoints.saved_step >= 0 else ""
+    return f"mend that and go on with ckpt_path={checkpoints.path}{step}"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dcgan.cache import digest
 from dcgan.callbacks import Monitor, log
-from dcgan.checks import NonFiniteError, UserError, check_int
+from dcgan.checks import NonFiniteError, SharedError, check_int
 from dcgan.gan import GAN
 from dcgan.validation import Validation
 
@@ -38,7 +38,7 @@ ADVICE = {
 }
 
 
-class Unhealthy(UserError):
+class Unhealthy(SharedError):
     """The run was stopped because of what `Health` found."""
 
 
@@ -58,7 +58,7 @@ class Health(L.Callback):
     starved_generator: D ranks fakes above reals, or G's gradient is a thousandth of what it was.
 
     action: "warn"; "stop", which ends the run with its state saved; "rollback", which warns too, and goes back once
-    where numbers are not finite (`dcgan.rollback`). patience: in steps.
+    where numbers are not finite (`dcgan.checkpointing.roll_back`). patience: in steps.
     """
 
     def __init__(self, action: str, patience: int, monitor: Monitor, validation: Validation, console: Console) -> None:

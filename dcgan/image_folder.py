@@ -92,10 +92,9 @@ def collate(pictures: list[Picture]) -> Stack | str:
 
 
 def leave_signals_to_the_main_process(worker: int) -> None:
-    """A Ctrl-C reaches them all, and the step that is to be finished needs its pictures; SIGTERM is torch's to end
-    them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """One that goes to all processes reaches the readers too, and the step that is to be finished needs their pictures.
+    They end with the main process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
 class ImageFolder(ImageData):
@@ -150,6 +149,7 @@ class ImageFolder(ImageData):
                 f"{self.root} must hold {self.classes} folders of pictures, one for each class, and no picture beside "
                 f"them; there are {len(found) - ('' in found)} folders: set data.classes"
             )
+        self.class_names = found
         return [found.index(name) for name in names]
 
     def train_dataloader(self) -> ResumableLoader:
@@ -182,6 +182,12 @@ class ImageFolder(ImageData):
                     print("note: there are more such pictures: summary.json will name them all", file=sys.stderr)
         return images, labels
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"left_out": self.left_out}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.left_out = dict(state_dict["left_out"])
+
     @property
     def broken(self) -> dict[str, str]:
         return self.left_out
@@ -197,9 +203,8 @@ class ImageFolder(ImageData):
         return len(self.pictures)
 
     def examples(self, indices: list[int]) -> tuple[UInt8[Tensor, "n c h w"], list[str] | None]:
-        images, _ = self.whole(collate([self.pictures[i] for i in indices]))
-        names = [self.pictures.paths[i].relative_to(self.root).parts[0] for i in indices]
-        return images, names if self.labelled else None
+        images, labels = self.whole(collate([self.pictures[i] for i in indices]))
+        return images, None if labels is None else [self.class_names[label] for label in labels.tolist()]
 
     def label_prior(self) -> Float[Tensor, " k"]:
         return class_shares(torch.tensor(self.pictures.labels), self.classes)

@@ -42,9 +42,19 @@ class Interruption:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def come_last(self, trainer: L.Trainer) -> None:
+        """Listen again as soon as Lightning has installed its own handlers: they would act in the middle of a step,
+        and let one process wait for others that have not heard the signal."""
+        connector = trainer._signal_connector  # no public name for it
+        register = connector.register_signal_handlers
+
+        def registered() -> None:
+            register()
+            self.listen()
+
+        connector.register_signal_handlers = registered  # type: ignore[method-assign]
+
     def listen(self) -> None:
-        """Call it again when Lightning has installed its own handlers: they would act in the middle of a step, and
-        let one process wait for others that have not heard the signal."""
         for number in STOP:
             signal.signal(number, self.remember)
         handler = signal.getsignal(WARNING)
@@ -56,7 +66,8 @@ class Interruption:
         if number == signal.SIGINT and self.number in STOP:
             os.write(2, b"\nerror: ended at once and without saving; the last checkpoint is whole\n")
             os._exit(128 + number)
-        self.number = max(number, self.number or 0)
+        if self.number not in STOP:
+            self.number = number
 
     def agreed(self, trainer: L.Trainer, step: int) -> int | None:
         """The signal that came, the same for all processes at the same step."""
@@ -67,8 +78,14 @@ class Interruption:
         number = torch.tensor(self.number or 0, device=trainer.strategy.root_device)
         return int(trainer.strategy.reduce(number, reduce_op="max")) or None
 
+    def refuse_to_go_on(self) -> None:
+        """Raise Interrupted where a signal came too late to stop the run: what comes after it is stopped."""
+        if self.number in STOP:
+            raise Interrupted("interrupted when the run was at its end: it is finished", self.number)
+
     def requeue(self) -> None:
         """After a warning: what Lightning does then, a checkpoint of its own and a word to SLURM."""
-        self.number = None
+        if self.number == WARNING:  # and no stop since
+            self.number = None
         if self.on_warning is not None:
             self.on_warning(WARNING, None)

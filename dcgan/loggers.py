@@ -13,6 +13,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
+from dcgan.checks import UserError, first_line
 from dcgan.files import atomic_path
 from dcgan.networks import evaluating
 
@@ -31,10 +32,17 @@ class CSVMetrics(Logger):
         self.columns = ["step"]
         self.written = 0  # rows on disk
         if resumed_step and path.exists():
-            with path.open(newline="") as file:
-                reader = csv.DictReader(file)
+            try:
+                lines = path.read_text().splitlines(keepends=True)
+                reader = csv.DictReader(
+                    line for line in lines if line.endswith("\n")
+                )  # a kill may have cut the last one
                 self.columns = list(reader.fieldnames or self.columns)
                 self.rows = [row for row in reader if is_whole(row) and int(row["step"]) <= resumed_step]
+            except (KeyError, ValueError, csv.Error) as error:
+                raise UserError(
+                    f"{path} is not this run's table any more ({first_line(error)}): move it away"
+                ) from error
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ from dcgan.checks import SharedError
 from dcgan.gan import GAN
 from dcgan.sweeps import rank
 
+LAUNCHER = "DCGAN_LAUNCHER"  # the process that starts the others
 LOOK_SECONDS = 2
 LOST = ("gloo", "NCCL", "TCPStore", "Connection", "Broken pipe")  # what torch says of it
 GRACE_SECONDS = 10  # in which a process whose launcher has ended may end by itself
@@ -52,10 +53,12 @@ class Agreement(L.Callback):
 def bound_to_launcher() -> Iterator[None]:
     """In here a process that the first one has started does not outlive it: where that is killed, this one could wait
     for it for half an hour."""
-    launched = rank() > 0 and "RANK" not in os.environ and "SLURM_PROCID" not in os.environ
+    launched = rank() > 0 and "RANK" not in os.environ and LAUNCHER in os.environ
     over = threading.Event()
     if launched:
-        threading.Thread(target=watch, args=(os.getppid(), over), daemon=True).start()
+        threading.Thread(target=watch, args=(int(os.environ[LAUNCHER]), over), daemon=True).start()
+    else:
+        os.environ[LAUNCHER] = str(os.getpid())  # which may be gone before a process that it starts gets here
     try:
         yield
     finally:
@@ -72,9 +75,13 @@ def watch(parent: int, over: threading.Event) -> None:
         os._exit(1)
 
 
-def wait_for_all() -> None:
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.barrier()
+def said_by_the_first(value: Any) -> Any:
+    """The first process's value, on all of them; one that waits for it hears in a RuntimeError that it has failed."""
+    if not distributed.is_available() or not distributed.is_initialized():
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 def is_lost(error: Exception) -> bool:

@@ -107,10 +107,8 @@ class Report(L.Callback):
             self.tensorboard.experiment.file_writer.add_summary(part)
 
     def finish(self, trainer: L.Trainer, gan: GAN) -> None:
-        """Write summary.json, if it is not yet written: a run that had nothing left to do never starts or ends."""
-        if not self.summary:
-            self.summary = self.summarise(trainer, gan)
-            write_json(self.run_dir / SUMMARY, self.summary)
+        self.summary = self.summarise(trainer, gan)
+        write_json(self.run_dir / SUMMARY, self.summary)
 
     def summarise(self, trainer: L.Trainer, gan: GAN) -> dict[str, Any]:
         """Final metrics (of the training: means over its last row's steps), what it took, versions and machine."""

@@ -1,14 +1,20 @@
 """Going on where a run stopped: from which checkpoint, and with which config."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
+import lightning as L
+import torch
 from omegaconf import DictConfig, OmegaConf
 
-from dcgan.checks import UserError
+from dcgan.checks import UserError, check_number, first_line
+from dcgan.gan import GAN
+from dcgan.sweeps import rank
 from dcgan.trained import FORMAT, read_checkpoint
 
+NOT_THE_SAME = "what comes is not, bit for bit, what it would have been"
 # what a resumed run may change: how long, where, and what is written; never the maths
 FREE_KEYS = (
     "max_steps",
@@ -29,22 +35,12 @@ FREE_KEYS = (
 )
 
 
-def newest_checkpoint(run_dir: Path) -> Path | None:
-    """The whole checkpoint of a run folder that is furthest on, those that Lightning writes for SLURM included; None
-    where there is none at all. Damaged ones are named on stderr.
-
-    UserError where there are some and none is whole: a new run would write over what may still be of use.
-    """
-    found = [*(run_dir / "checkpoints").glob("*.ckpt"), *run_dir.glob("hpc_ckpt_*.ckpt")]
-    steps: dict[Path, int] = {}
-    for path in sorted(found, key=lambda path: path.name != "last.ckpt"):  # the first one of those with the same step
-        try:
-            steps[path] = read_checkpoint(path)["step"]
-        except UserError as error:
-            print(f"note: {error}", file=sys.stderr)
-    if found and not steps:
-        raise UserError(f"no checkpoint in {run_dir} can be read: start anew in another hydra.run.dir")
-    return max(steps, key=lambda path: steps[path], default=None)
+def unfit(path: str | Path, error: Exception) -> UserError:
+    """What is said of a checkpoint whose parts are there, and are not what they should be."""
+    return UserError(
+        f"{path} cannot be gone on from ({type(error).__name__}: {first_line(error)}): its parts do not fit together; "
+        "use another checkpoint"
+    )
 
 
 def read_resumed(path: str | Path) -> dict[str, Any]:
@@ -81,6 +77,9 @@ def resumed_config(
                 f"{key} cannot change when a run goes on (the checkpoint has {old!r}): leave it out, or start a new "
                 "run without ckpt_path"
             )
+    precision = checkpoint["config"]["trainer"]["precision"]
+    if saved.trainer.precision != precision and rank() == 0:
+        print(f"note: {saved.trainer.precision} after {precision}: {NOT_THE_SAME}", file=sys.stderr)
     saved.ckpt_path = cfg.ckpt_path
     return saved
 
@@ -88,3 +87,42 @@ def resumed_config(
 def plain(value: Any) -> Any:
     """Containers and scalars that compare by value."""
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def set_position(checkpoint: dict[str, Any], trainer: L.Trainer) -> None:
+    """Write down anew where in its epoch a checkpoint was made, in Lightning's counters. Going on from an epoch's end,
+    Lightning counts that epoch twice, and the next time it repeats one. With another number of processes, an epoch
+    has another number of batches."""
+    loop = checkpoint["loops"]["fit_loop"]
+    batches, epochs = loop["epoch_loop.batch_progress"], loop["epoch_progress"]
+    before = batches["current"]
+    if before["ready"] == 0:
+        return
+    data = trainer.datamodule
+    length = len(data.batch_indices(data.n_images))
+    done = before["ready"] * checkpoint["processes"] // trainer.world_size
+    done = length if batches["is_last_batch"] else min(done, length)
+    # saved at the end of a batch, which Lightning takes for completed when all callbacks are through
+    batches["current"] = {"ready": done, "started": done, "processed": done, "completed": done - 1}
+    over = epochs["current"]["processed"]
+    for counts in epochs.values():
+        counts.update(ready=over + 1, started=over + 1, processed=over, completed=over)
+
+
+def set_optimizers(checkpoint: dict[str, Any], gan: GAN) -> None:
+    """Put the optimizers' states into tensors like those of this run's parameters: a fused kernel believes that they
+    are, and a file that says otherwise would be read and written past its end. ValueError where they do not fit."""
+    saved = zip(checkpoint["optimizer_states"], (gan.discriminator, gan.generator), strict=True)
+    for (state, network), optimizer in zip(saved, gan.configure_optimizers(), strict=True):
+        groups, rates = optimizer.state_dict()["param_groups"], [group["lr"] for group in state["param_groups"]]
+        for group, lr in zip(groups, rates, strict=True):
+            check_number("lr", lr, 0, math.inf, brackets="()")
+            group["lr"] = lr
+        parameters = list(network.parameters())
+        for i, moments in state["state"].items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                if moments[name].shape != parameters[i].shape:
+                    raise ValueError(f"{name} has the shape {tuple(moments[name].shape)}")
+                moments[name] = torch.empty_like(parameters[i], device="cpu").detach().copy_(moments[name])
+            moments["step"] = torch.tensor(float(moments["step"]))
+        state["param_groups"] = groups

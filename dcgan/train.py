@@ -6,6 +6,7 @@ option and a finished job of a sweep should not cost. The training itself is `dc
 
 import sys
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,46 +15,28 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dcgan import cli
 from dcgan.checks import UserError
 from dcgan.files import write_text
+from dcgan.run_folder import folder_of, goes_on_in, newest_checkpoint, refuse_occupied, refuse_to_go_back, sole_owner
 from dcgan.sweeps import FAILURE, add_overrides, name_sweep, rank, several_processes
 
 AUTO = "auto"  # ckpt_path: the newest checkpoint of the run folder, a new run where there is none
 
 
-def folder_of(checkpoint: Path) -> Path | None:
-    """The run folder that a checkpoint lies in, None where it does not. Lightning puts those for SLURM beside ours."""
-    if checkpoint.parent.name == "checkpoints":
-        return checkpoint.parent.parent
-    return checkpoint.parent if checkpoint.name.startswith("hpc_ckpt_") else None
-
-
-def goes_on_in(run_dir: Path, ckpt_path: str | None) -> bool:
-    """Whether the run is resumed in its own folder."""
-    folder = folder_of(Path(ckpt_path)) if ckpt_path is not None else None
-    return folder is not None and folder.resolve() == run_dir.resolve()
-
-
-def refuse_occupied(run_dir: Path) -> None:
-    """A run must not write over another one's checkpoints."""
-    checkpoints = run_dir / "checkpoints"
-    if any(checkpoints.glob("*.ckpt")) or any(run_dir.glob("hpc_ckpt_*.ckpt")):
-        raise UserError(
-            f"{run_dir} already holds checkpoints: go on with ckpt_path={checkpoints / 'last.ckpt'} (in a sweep: "
-            "skip_finished=true), or choose another hydra.run.dir"
-        )
-
-
 def resume(cfg: DictConfig, overrides: list[str], choices: dict[str, str]) -> tuple[DictConfig, dict[str, str]]:
     """The config and the choices of the checkpoint that cfg.ckpt_path names, with what `overrides` may change."""
-    from dcgan.resuming import read_resumed, resumed_config
+    from dcgan.resuming import read_resumed, resumed_config, unfit
 
     checkpoint = read_resumed(cfg.ckpt_path)
     groups = {override.partition("=")[0] for override in overrides} & set(choices)
     overridden = {group: choices[group] for group in groups}
-    return resumed_config(checkpoint, cfg, choices, overrides), checkpoint["choices"] | overridden
+    try:
+        return resumed_config(checkpoint, cfg, choices, overrides), checkpoint["choices"] | overridden
+    except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
+        raise unfit(cfg.ckpt_path, error) from error
 
 
 def run_job(cfg: DictConfig, job: Any) -> None:
@@ -73,33 +56,27 @@ def run_job(cfg: DictConfig, job: Any) -> None:
         if cfg.skip_finished:
             cfg.ckpt_path = AUTO
         gpu = gpu_of_job(cfg, job.job.num)
-    if cfg.ckpt_path == AUTO:
-        cfg.ckpt_path = newest(run_dir)
     # other processes may come when the first one has begun to write
-    new_here = rank() == 0 and not goes_on_in(run_dir, cfg.ckpt_path)
-    if new_here:
-        refuse_occupied(run_dir)
-    if cfg.ckpt_path is not None:
-        cfg, choices = resume(cfg, list(job.overrides.task), choices)
-    if new_here:  # a run that goes on in its own folder keeps the record of how it began
-        record = {"config": cfg, "hydra": OmegaConf.create({"hydra": job}), "overrides": job.overrides.task}
-        for name, content in record.items():
-            write_text(run_dir / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(content))
-    from dcgan.training import train
+    with sole_owner(run_dir) if rank() == 0 else nullcontext():
+        if cfg.ckpt_path == AUTO:
+            newest = newest_checkpoint(run_dir)
+            cfg.ckpt_path = None if newest is None else str(newest)
+            if newest is not None and rank() == 0:
+                print(f"goes on from {newest}")
+        new_here = rank() == 0 and not goes_on_in(run_dir, cfg.ckpt_path)
+        if new_here:
+            refuse_occupied(run_dir)
+        elif rank() == 0 and Path(cfg.ckpt_path).name != "last.ckpt":
+            refuse_to_go_back(run_dir, Path(cfg.ckpt_path))
+        if cfg.ckpt_path is not None:
+            cfg, choices = resume(cfg, list(job.overrides.task), choices)
+        if new_here:  # a run that goes on in its own folder keeps the record of how it began
+            record = {"config": cfg, "hydra": OmegaConf.create({"hydra": job}), "overrides": job.overrides.task}
+            for name, content in record.items():
+                write_text(run_dir / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(content))
+        from dcgan.training import train
 
-    train(cfg, run_dir, choices, gpu)
-
-
-def newest(run_dir: Path) -> str | None:
-    """The checkpoint to go on from in a run folder; None, and no wait for torch, where there is none."""
-    if not (run_dir / "checkpoints").exists():
-        return None
-    from dcgan.resuming import newest_checkpoint
-
-    found = newest_checkpoint(run_dir)
-    if found is not None and rank() == 0:
-        print(f"goes on from {found}")
-    return None if found is None else str(found)
+        train(cfg, run_dir, choices, gpu)
 
 
 def gpu_of_job(cfg: DictConfig, number: int) -> int | None:

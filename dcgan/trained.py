@@ -50,6 +50,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     require(checkpoint, path, {**FACTS, "state_dict": dict})
     if not all(isinstance(name, str) and isinstance(x, Tensor) for name, x in checkpoint["state_dict"].items()):
         raise UserError(f"{path} is damaged (its state_dict holds more than tensors): use another copy")
+    if checkpoint["step"] < 0 or not all(isinstance(group, str) for group in checkpoint["choices"]):
+        raise UserError(f"{path} is damaged (its step or its choices are none): use another copy")
     for name in ("config", "choices"):
         try:
             refuse_unplain(checkpoint[name])

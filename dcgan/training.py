@@ -2,7 +2,6 @@
 
 import logging
 import warnings
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,16 +16,17 @@ from rich.console import Console
 from dcgan.callbacks import Activity, Monitor, Samples
 from dcgan.checkpointing import AtomicCheckpointIO, Checkpoints, roll_back
 from dcgan.checks import NonFiniteError, UserError, check_int
+from dcgan.cli import explain
 from dcgan.data import ImageData
-from dcgan.faults import explained, sole_owner
+from dcgan.faults import explained
 from dcgan.gan import GAN
 from dcgan.health import Health
 from dcgan.interruption import Interruption
 from dcgan.loggers import CSVMetrics, tensorboard
-from dcgan.processes import Agreement, bound_to_launcher, wait_for_all
+from dcgan.processes import Agreement, bound_to_launcher, said_by_the_first
 from dcgan.progress import ProgressBar, print_outcome, print_summary
-from dcgan.report import Report
-from dcgan.resuming import read_resumed
+from dcgan.report import SUMMARY, Report
+from dcgan.resuming import read_resumed, unfit
 from dcgan.sweeps import rank, several_processes
 from dcgan.trusted import refuse_foreign
 from dcgan.validation import Validation
@@ -42,7 +42,7 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
     """
     quieten()
     check_plain_keys(cfg)
-    with sole_owner(run_dir) if rank() == 0 else nullcontext(), bound_to_launcher():
+    with bound_to_launcher():
         try:
             return attempt(cfg, run_dir, choices, gpu)
         except NonFiniteError as error:
@@ -52,7 +52,10 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
             if rank() == 0:
                 print(f"rollback       {error}: going back to it, with lower learning rates")
                 roll_back(last)
-        wait_for_all()
+            try:
+                last = said_by_the_first(last)
+            except RuntimeError:
+                raise error from None  # silent: the first process has told
         return attempt(OmegaConf.merge(cfg, {"ckpt_path": str(last)}), run_dir, choices, gpu)
 
 
@@ -63,8 +66,12 @@ def attempt(cfg: Any, run_dir: Path, choices: dict[str, str], gpu: int | None) -
     step = read_resumed(cfg.ckpt_path)["step"] if cfg.ckpt_path else None
 
     L.seed_everything(cfg.seed, verbose=False)  # the weights' initialisation
-    gan = build_gan(cfg)
-    data = instantiate(cfg.data)
+    try:
+        gan, data = build_gan(cfg), instantiate(cfg.data)
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        if cfg.ckpt_path is None or explain(error) is not None:
+            raise
+        raise unfit(cfg.ckpt_path, error) from error
     check_batch(gan, data)
 
     console = Console(soft_wrap=True)
@@ -90,13 +97,18 @@ def attempt(cfg: Any, run_dir: Path, choices: dict[str, str], gpu: int | None) -
         report,
     ]
     trainer = build_trainer(cfg, gan, run_dir, callbacks, [events, rows], gpu)
+    interruption.come_last(trainer)
     if trainer.is_global_zero:
         print_summary(console, gan, choices, trainer, run_dir)
     with interruption.listening(), explained(trainer, run_dir, checkpoints, cfg.ckpt_path):
         trainer.fit(gan, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
+    # a run that was killed when only this was left to do
+    if not checkpoints.started and not said_by_the_first((run_dir / SUMMARY).exists()):
+        samples.on_train_end(trainer, gan)
+        report.on_train_end(trainer, gan)
     if trainer.is_global_zero:
-        report.finish(trainer, gan)
         print_outcome(console, run_dir, samples.latest, gan.step)
+    interruption.refuse_to_go_on()
     return report.summary
 
 
@@ -104,6 +116,8 @@ def quieten() -> None:
     """Leave out of the terminal what is not this project's to mend or stands in its own summary."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # it tells why it ends a job whose processes it kills
+    logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")  # lightning 2.6 on torch 2.15
     warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated")  # nothing else does the same yet
     warnings.filterwarnings("ignore", message="Found .* in eval mode")  # the average of the weights: it is meant so

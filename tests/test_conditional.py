@@ -215,7 +215,7 @@ def test_pictures_in_folders_have_their_folders_class(tmp_path, dcgan_train):
 
     module = instantiate(compose_config(*folder, "conditional=concat", "data.classes=3", "data.batch_size=12").data)
     module.setup("fit")
-    ((images, labels),) = module.train_dataloader()
+    ((images, labels, _),) = module.train_dataloader()
     assert torch.equal((images.flatten(1)[:, 0].int() - 20) // 80, labels.int())
 
     elsewhere = [*small, "hydra.run.dir=elsewhere"]

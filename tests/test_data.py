@@ -239,7 +239,8 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_of_any_kind_become_batches(pictures, channels):
     data = build("data=image_folder", f"data.root={pictures}", f"data.channels={channels}", "data.workers=0")
-    ((batch, labels),) = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
+    (stack,) = data.train_dataloader()
+    batch, labels = data.on_after_batch_transfer(data.on_before_batch_transfer(stack, 0), 0)
     assert labels is None
     assert batch.shape == (8, channels, 64, 64)
     assert -1 <= batch.min() < batch.max() <= 1
@@ -250,7 +251,7 @@ def test_a_picture_is_scaled_and_its_middle_cropped(tmp_path):
     wide = np.zeros((10, 30), dtype=np.uint8)
     wide[:, 10:20] = 255  # the middle third
     Image.fromarray(wide).save(tmp_path / "wide.png")
-    assert Pictures([tmp_path / "wide.png"], None, 10, 1)[0][0].unique().tolist() == [255]
+    assert Pictures([tmp_path / "wide.png"], None, 10, 1)[0].image.unique().tolist() == [255]
 
 
 def test_no_pictures_or_no_folder_says_so(tmp_path):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dcgan.faults import sole_owner
 from dcgan.loggers import CSVMetrics
+from dcgan.run_folder import sole_owner
 from tests.conftest import TINY, options
 from tests.runs import RUN, differing, events, keep_states, weights
 from tests.torture import differences
@@ -115,12 +115,12 @@ def test_auto_refuses_other_maths_than_the_checkpoints(dcgan_train):
 
 
 def test_a_row_that_a_kill_has_cut_short_is_left_out(tmp_path):
-    (tmp_path / "metrics.csv").write_text("step,a,b\n1,1,\n12,2,3\n100")
+    (tmp_path / "metrics.csv").write_text("step,a,b\n1,1,\n12,2,3\n100,4,5")
     assert [row["step"] for row in CSVMetrics(tmp_path / "metrics.csv", 1000).rows] == ["1", "12"]
 
 
 def test_two_trainings_do_not_write_into_one_folder(dcgan_train, monkeypatch):
-    monkeypatch.setattr("dcgan.faults.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("dcgan.run_folder.WAIT_SECONDS", 0.1)
     with sole_owner(Path("run")):
         outcome = dcgan_train(*TINY, *RUN, "max_steps=1")
     assert outcome.code == 1
