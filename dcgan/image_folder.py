@@ -1,7 +1,9 @@
 """The user's own pictures, read from disk by worker processes: for what does not fit in memory."""
 
+import os
 import signal
 import sys
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,9 +94,18 @@ def collate(pictures: list[Picture]) -> Stack | str:
 
 
 def leave_signals_to_the_main_process(worker: int) -> None:
-    """One that goes to all processes reaches the readers too, and the step that is to be finished needs their pictures.
-    They end with the main process."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    """One that goes to all processes reaches the readers too, and the step that is to be finished needs their pictures:
+    only a SIGTERM of the main process's own ends one of them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=end_when_told_by_the_main_process, daemon=True).start()
+
+
+def end_when_told_by_the_main_process() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class ImageFolder(ImageData):

@@ -2,14 +2,18 @@
 
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dcgan.checks import UserError, check_number, first_line
+from dcgan.cli import explain
 from dcgan.gan import GAN
 from dcgan.sweeps import rank
 from dcgan.trained import FORMAT, read_checkpoint
@@ -41,6 +45,18 @@ def unfit(path: str | Path, error: Exception) -> UserError:
         f"{path} cannot be gone on from ({type(error).__name__}: {first_line(error)}): its parts do not fit together; "
         "use another checkpoint"
     )
+
+
+@contextmanager
+def fitting(path: str | None) -> Iterator[None]:
+    """What is built in here from a checkpoint's config ends in its `unfit`, where it does not say itself what is wrong;
+    path None: it is the user's own."""
+    try:
+        yield
+    except (RuntimeError, KeyError, TypeError, AttributeError, OmegaConfBaseException) as error:
+        if path is None or explain(error) is not None:
+            raise
+        raise unfit(path, error) from error
 
 
 def read_resumed(path: str | Path) -> dict[str, Any]:

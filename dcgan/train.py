@@ -15,7 +15,6 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from dcgan import cli
 from dcgan.checks import UserError
@@ -28,15 +27,13 @@ AUTO = "auto"  # ckpt_path: the newest checkpoint of the run folder, a new run w
 
 def resume(cfg: DictConfig, overrides: list[str], choices: dict[str, str]) -> tuple[DictConfig, dict[str, str]]:
     """The config and the choices of the checkpoint that cfg.ckpt_path names, with what `overrides` may change."""
-    from dcgan.resuming import read_resumed, resumed_config, unfit
+    from dcgan.resuming import fitting, read_resumed, resumed_config
 
     checkpoint = read_resumed(cfg.ckpt_path)
     groups = {override.partition("=")[0] for override in overrides} & set(choices)
     overridden = {group: choices[group] for group in groups}
-    try:
+    with fitting(cfg.ckpt_path):
         return resumed_config(checkpoint, cfg, choices, overrides), checkpoint["choices"] | overridden
-    except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
-        raise unfit(cfg.ckpt_path, error) from error
 
 
 def run_job(cfg: DictConfig, job: Any) -> None:

@@ -16,7 +16,6 @@ from rich.console import Console
 from dcgan.callbacks import Activity, Monitor, Samples
 from dcgan.checkpointing import AtomicCheckpointIO, Checkpoints, roll_back
 from dcgan.checks import NonFiniteError, UserError, check_int
-from dcgan.cli import explain
 from dcgan.data import ImageData
 from dcgan.faults import explained
 from dcgan.gan import GAN
@@ -26,7 +25,7 @@ from dcgan.loggers import CSVMetrics, tensorboard
 from dcgan.processes import Agreement, bound_to_launcher, said_by_the_first
 from dcgan.progress import ProgressBar, print_outcome, print_summary
 from dcgan.report import SUMMARY, Report
-from dcgan.resuming import read_resumed, unfit
+from dcgan.resuming import fitting, read_resumed
 from dcgan.sweeps import rank, several_processes
 from dcgan.trusted import refuse_foreign
 from dcgan.validation import Validation
@@ -41,7 +40,8 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
     config group; gpu: the only one to use, None: as the trainer says. UserError and ValueError for what cannot work.
     """
     quieten()
-    check_plain_keys(cfg)
+    with fitting(cfg.ckpt_path):
+        check_plain_keys(cfg)
     with bound_to_launcher():
         try:
             return attempt(cfg, run_dir, choices, gpu)
@@ -61,43 +61,39 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
 
 def attempt(cfg: Any, run_dir: Path, choices: dict[str, str], gpu: int | None) -> dict[str, Any]:
     """The training from its start or from cfg.ckpt_path to its end, and its summary."""
-    config: Any = {**cast(dict, OmegaConf.to_container(cfg, resolve=True)), "ckpt_path": None}
-    refuse_foreign(config)  # whether it comes from a checkpoint or will go into one
-    step = read_resumed(cfg.ckpt_path)["step"] if cfg.ckpt_path else None
+    with fitting(cfg.ckpt_path):
+        config: Any = {**cast(dict, OmegaConf.to_container(cfg, resolve=True)), "ckpt_path": None}
+        refuse_foreign(config)  # whether it comes from a checkpoint or will go into one
+        step = read_resumed(cfg.ckpt_path)["step"] if cfg.ckpt_path else None
 
-    L.seed_everything(cfg.seed, verbose=False)  # the weights' initialisation
-    try:
+        L.seed_everything(cfg.seed, verbose=False)  # the weights' initialisation
         gan, data = build_gan(cfg), instantiate(cfg.data)
-    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-        if cfg.ckpt_path is None or explain(error) is not None:
-            raise
-        raise unfit(cfg.ckpt_path, error) from error
-    check_batch(gan, data)
+        check_batch(gan, data)
 
-    console = Console(soft_wrap=True)
-    interruption = Interruption()
-    events, rows = tensorboard(run_dir, step), CSVMetrics(run_dir / "metrics.csv", step)
-    monitor = Monitor(cfg.log.every_n_steps)
-    samples = Samples(run_dir, cfg.samples.steps)
-    metrics = instantiate(cfg.evaluator, _convert_="all")
-    validation = Validation(metrics, choices, monitor, console, cfg.metrics.every_n_steps, cfg.metrics.n)
-    health = Health(cfg.health.action, cfg.health.patience, monitor, validation, console)
-    last = run_dir / "checkpoints" / "last.ckpt"
-    checkpoints = Checkpoints(last, config, choices, monitor, validation, health, interruption, **cfg.checkpoints)
-    report = Report(run_dir, events, monitor, validation, checkpoints, config, choices)
-    callbacks = [
-        Agreement(),
-        monitor,
-        Activity(cfg.log.activity_every_n_steps),
-        samples,
-        validation,
-        health,
-        ProgressBar(console, monitor),
-        checkpoints,
-        report,
-    ]
-    trainer = build_trainer(cfg, gan, run_dir, callbacks, [events, rows], gpu)
-    interruption.come_last(trainer)
+        console = Console(soft_wrap=True)
+        interruption = Interruption()
+        events, rows = tensorboard(run_dir, step), CSVMetrics(run_dir / "metrics.csv", step)
+        monitor = Monitor(cfg.log.every_n_steps)
+        samples = Samples(run_dir, cfg.samples.steps)
+        metrics = instantiate(cfg.evaluator, _convert_="all")
+        validation = Validation(metrics, choices, monitor, console, cfg.metrics.every_n_steps, cfg.metrics.n)
+        health = Health(cfg.health.action, cfg.health.patience, monitor, validation, console)
+        last = run_dir / "checkpoints" / "last.ckpt"
+        checkpoints = Checkpoints(last, config, choices, monitor, validation, health, interruption, **cfg.checkpoints)
+        report = Report(run_dir, events, monitor, validation, checkpoints, config, choices)
+        callbacks = [
+            Agreement(),
+            monitor,
+            Activity(cfg.log.activity_every_n_steps),
+            samples,
+            validation,
+            health,
+            ProgressBar(console, monitor),
+            checkpoints,
+            report,
+        ]
+        trainer = build_trainer(cfg, gan, run_dir, callbacks, [events, rows], gpu)
+        interruption.come_last(trainer)
     if trainer.is_global_zero:
         print_summary(console, gan, choices, trainer, run_dir)
     with interruption.listening(), explained(trainer, run_dir, checkpoints, cfg.ckpt_path):

@@ -191,6 +191,16 @@ def test_a_damaged_picture_is_named_or_left_out_and_the_others_keep_their_labels
             assert abs(images[i].float().mean().item() - 255 * labels[i].item()) < 3
 
 
+def test_a_picture_that_has_taken_anothers_place_brings_its_own_class(folder):
+    (folder / "black" / "3.jpg").write_bytes(b"broken")
+    settings = [f"data.root={folder}", "data.image_size=8", "data.channels=1", "data.classes=2", "data.labelled=true"]
+    data = instantiate(compose_config("data=image_folder", *settings, "data.on_broken=skip").data)
+    data.setup("fit")
+    images, names = data.examples([2, 3])
+    assert names == ["black", "white"]
+    assert images.float().mean(dim=(1, 2, 3)).tolist() == [0, 255]
+
+
 def train_on(dcgan_train, folder: Path, *overrides: str):
     return dcgan_train(
         *TINY, "trainer=cpu", "hydra.run.dir=run", "max_epochs=2", "data=image_folder", f"data.root={folder}",
@@ -210,6 +220,8 @@ def test_broken_pictures_are_left_out_counted_and_named(dcgan_train, folder, wor
     assert outcome.err.count("\n") == 3
     for path in broken:
         assert outcome.err.count(f"note: left out {path}, which cannot be read (") == 1
+    assert dcgan_train("ckpt_path=run/checkpoints/last.ckpt").code == 0  # nothing is left to do
+    assert json.loads(Path("run/summary.json").read_text())["broken_files"] == broken
     shutil.rmtree("run")
     outcome = train_on(dcgan_train, folder, f"data.workers={workers}")
     assert outcome.code == 1

@@ -90,6 +90,38 @@ def test_a_checkpoint_with_a_wrong_part_ends_in_a_sentence_or_is_as_good(plain_r
         refused(outcome, "spoilt.ckpt")
 
 
+@pytest.mark.parametrize("kind", ["short", "long", "expanded", "text", "rate"])
+def test_optimizers_of_another_shape_are_refused_or_made_to_fit(plain_run, dcgan_train, kind):
+    """A fused kernel would read and write past their end."""
+    moments = {"short": torch.zeros(3), "long": torch.zeros(10**6), "text": "text"}
+
+    def spoil(content):
+        state = content["optimizer_states"][0]
+        entry = state["state"][0]
+        if kind == "rate":
+            state["param_groups"][0]["lr"] = "x"
+        else:
+            entry["exp_avg"] = moments.get(kind, torch.zeros(1).expand(entry["exp_avg"].shape))
+
+    path = changed(plain_run, Path("spoilt.ckpt"), spoil)
+    outcome = dcgan_train(f"ckpt_path={path}", "max_steps=5", "hydra.run.dir=run")
+    if kind == "expanded":
+        assert outcome.code == 0, outcome.err
+    else:
+        assert "its parts do not fit together" in refused(outcome, "spoilt.ckpt")
+
+
+@pytest.mark.parametrize(
+    "change", [{"health": None}, {"model": "???"}, {"trainer": "x"}, {"checkpoints": [1]}, {"seed": -1}]
+)
+def test_a_config_of_other_things_ends_in_a_sentence(plain_run, dcgan_train, change):
+    path = changed(plain_run, Path("spoilt.ckpt"), lambda content: content["config"].update(change))
+    outcome = dcgan_train(f"ckpt_path={path}", "max_steps=5", "hydra.run.dir=run")
+    assert outcome.code == 1
+    assert "Traceback" not in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
 # --- bombs
 
 

@@ -27,16 +27,21 @@ def as_in_a_terminal() -> None:
 
 @contextmanager
 def training(
-    folder: Path, root: Path, *overrides: str, command: tuple[str, ...] = ("-m", "dcgan.train"), **environment: str
+    folder: Path,
+    root: Path,
+    *overrides: str,
+    command: tuple[str, ...] = ("-m", "dcgan.train"),
+    sign: str = "run/samples/step_000010.png",
+    **environment: str,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A run of the real command, at work since its tenth step; nothing of it is left afterwards."""
+    """A run of the real command that has written `sign`; nothing of it is left afterwards."""
     process = subprocess.Popen(
         [sys.executable, *command, *ENDLESS, *overrides],
         cwd=folder, env=os.environ | {"DCGAN_DATA_DIR": str(root)} | environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=as_in_a_terminal,
     )  # fmt: skip
     try:
-        wait_for(folder / "run" / "samples" / "step_000010.png", process)
+        wait_for(folder / sign, process)
         yield process
     finally:
         for pid in members(process.pid):
@@ -67,15 +72,16 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(tmp_path, mnist_root, nu
     assert err.count("\n") == 1
 
 
-def test_a_ctrl_c_that_reaches_the_reading_processes_too_loses_no_step(tmp_path, mnist_root):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_reaches_the_reading_processes_too_loses_no_step(tmp_path, mnist_root, number, code):
     (tmp_path / "pictures").mkdir()
     for i in range(16):
         Image.new("L", (8, 8), 8 * i).save(tmp_path / "pictures" / f"{i}.png")
     folder = ["data=image_folder", "data.root=pictures", "data.image_size=8", "data.workers=2", "trainer=cpu"]
     with training(tmp_path, mnist_root, *folder) as process:
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == code, err
     assert f"interrupted at step {step(tmp_path)}: go on with ckpt_path=" in err
     assert err.count("\n") == 1
 
@@ -112,11 +118,34 @@ def test_ctrl_c_before_the_training_leaves_no_traceback(tmp_path):
     assert done.stderr == "error: interrupted\n"
 
 
-@pytest.mark.parametrize("who", ["first", "other", "all"])
+def test_two_processes_that_hear_the_signal_while_they_start_save_too(tmp_path, mnist_root):
+    """Lightning's handlers would wait for each other in there, and end with exit code 0."""
+    with training(tmp_path, mnist_root, "trainer=ddp_cpu", sign="run/samples/step_000000.png") as process:
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert f"interrupted at step {step(tmp_path)}: go on with ckpt_path=" in err
+    assert err.count("\n") == 1
+
+
+def test_a_process_whose_launcher_is_killed_before_they_have_met_ends_too(tmp_path, mnist_root):
+    with training(tmp_path, mnist_root, "trainer=ddp_cpu", sign="run/.hydra/lock") as process:
+        end = time.monotonic() + 60
+        while len(members(process.pid)) < 2 and time.monotonic() < end:
+            time.sleep(0.05)
+        assert len(members(process.pid)) == 2
+        process.kill()
+        _, err = process.communicate(timeout=60)
+        assert not members(process.pid)
+    assert "the first process of this run" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("who", ["first", "other"])
 def test_two_processes_stop_at_the_same_step_whoever_hears_the_signal(tmp_path, mnist_root, who):
     with training(tmp_path, mnist_root, "trainer=ddp_cpu") as process:
         first, other = members(process.pid)
-        for pid in {"first": [first], "other": [other], "all": [first, other]}[who]:
+        for pid in {"first": [first], "other": [other]}[who]:
             os.kill(pid, signal.SIGTERM)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
@@ -142,7 +171,7 @@ SLURM = {f"SLURM_{name}": "0" for name in ("PROCID", "LOCALID", "NODEID")}
 SLURM |= {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "dcgan", "SLURM_JOB_ID": "4711"}
 
 
-def test_slurm_warns_requeues_and_the_same_command_goes_on(tmp_path, mnist_root):
+def test_slurm_warns_requeues_and_the_same_command_goes_on(tmp_path, mnist_root, dcgan_train):
     """Lightning's part is its own: it finds SLURM by its variables, saves, and calls scontrol."""
     (tmp_path / "bin").mkdir()
     scontrol = tmp_path / "bin" / "scontrol"
@@ -168,8 +197,5 @@ def test_slurm_warns_requeues_and_the_same_command_goes_on(tmp_path, mnist_root)
     assert done.returncode == 0, done.stderr
     assert f"goes on from {saved}" in done.stdout
     whole = [*ENDLESS, "trainer=cpu", f"max_steps={at + 9}", "hydra.run.dir=whole"]
-    subprocess.run(
-        [sys.executable, "-m", "dcgan.train", *whole], cwd=tmp_path, timeout=120, check=True, capture_output=True,
-        env=os.environ | {"DCGAN_DATA_DIR": str(mnist_root)},
-    )  # fmt: skip
+    assert dcgan_train(*whole).code == 0
     assert differing(weights(tmp_path / "whole"), weights(tmp_path / "run")) == []

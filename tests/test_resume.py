@@ -2,15 +2,17 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from dcgan.loggers import CSVMetrics
 from dcgan.run_folder import sole_owner
-from tests.conftest import TINY, options
+from tests.conftest import TINY, idx_bytes, options
 from tests.runs import RUN, differing, events, keep_states, weights
 from tests.torture import differences
 
@@ -114,6 +116,37 @@ def test_auto_refuses_other_maths_than_the_checkpoints(dcgan_train):
     assert "loss cannot change when a run goes on (the checkpoint has 'non_saturating')" in outcome.err
 
 
+def test_a_run_does_not_go_back_in_its_own_folder(dcgan_train):
+    dcgan_train(*TINY, *RUN, "max_steps=2")
+    shutil.copy("run/checkpoints/last.ckpt", "run/checkpoints/second.ckpt")
+    dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=4")
+    outcome = dcgan_train("ckpt_path=run/checkpoints/second.ckpt", "max_steps=3")
+    assert outcome.code == 1
+    assert "last.ckpt is further on (step 4) than run/checkpoints/second.ckpt (step 2): go on from that" in outcome.err
+    assert dcgan_train("ckpt_path=run/checkpoints/second.ckpt", "max_steps=3", "hydra.run.dir=other").code == 0
+
+
+def test_what_is_not_the_same_when_a_run_goes_on_is_said_or_refused(dcgan_train, mnist_root):
+    dcgan_train(*TINY, *RUN, "max_steps=1")
+    outcome = dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=2", "trainer.precision=bf16-mixed")
+    assert outcome.code == 0
+    assert "note: bf16-mixed after 32-true: what comes is not, bit for bit, what it would have been" in outcome.err
+    raw = Path(shutil.copytree(mnist_root, "less")) / "MNIST" / "raw"
+    (raw / "train-images-idx3-ubyte").write_bytes(idx_bytes(np.zeros((60, 28, 28), dtype=np.uint8)))
+    (raw / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(60, dtype=np.uint8)))
+    outcome = dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=3", "data.root=less")
+    assert outcome.code == 1
+    assert "the checkpoint was made with 64 training images, now there are 60: give it the same data" in outcome.err
+
+
+def test_a_table_of_something_else_is_named(dcgan_train):
+    dcgan_train(*TINY, *RUN, "max_steps=1")
+    Path("run/metrics.csv").write_text("a,b\n1,2\n")
+    outcome = dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=2")
+    assert outcome.code == 1
+    assert "metrics.csv is not this run's table any more ('step'): move it away" in outcome.err
+
+
 def test_a_row_that_a_kill_has_cut_short_is_left_out(tmp_path):
     (tmp_path / "metrics.csv").write_text("step,a,b\n1,1,\n12,2,3\n100,4,5")
     assert [row["step"] for row in CSVMetrics(tmp_path / "metrics.csv", 1000).rows] == ["1", "12"]
@@ -125,6 +158,7 @@ def test_two_trainings_do_not_write_into_one_folder(dcgan_train, monkeypatch):
         outcome = dcgan_train(*TINY, *RUN, "max_steps=1")
     assert outcome.code == 1
     assert "another training works in" in outcome.err
+    assert not Path("run/.hydra/config.yaml").exists()  # nor into its record
     assert dcgan_train(*TINY, *RUN, "max_steps=1").code == 0
 
 
@@ -191,10 +225,12 @@ def test_a_run_that_was_killed_before_its_summary_gets_one(dcgan_train):
     dcgan_train(*TINY, *RUN, "max_steps=3")
     summary = json.loads(Path("run/summary.json").read_text())
     Path("run/summary.json").unlink()
+    Path("run/samples/step_000003.png").unlink()
     assert dcgan_train("ckpt_path=run/checkpoints/last.ckpt").code == 0
     again = json.loads(Path("run/summary.json").read_text())
     assert again["metrics"] == summary["metrics"]
     assert again["step"] == 3
+    assert Path("run/samples/step_000003.png").exists()
 
 
 def test_curves_of_a_run_that_goes_on_from_its_start_are_not_doubled(dcgan_train, monkeypatch):

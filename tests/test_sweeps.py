@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -152,6 +153,15 @@ def test_a_killed_sweep_does_what_is_missing_and_goes_on_with_the_half_done_job(
     assert json.loads((third / "summary.json").read_text())["step"] == 300
     dcgan_train(*settings, "max_steps=300", "seed=1", "hydra.run.dir=whole")
     assert differing(weights("whole"), weights(second)) == []
+
+
+def test_a_ctrl_c_at_a_jobs_very_end_ends_the_sweep_too(dcgan_train, monkeypatch):
+    monkeypatch.setattr("dcgan.callbacks.Samples.on_train_end", lambda *_: signal.raise_signal(signal.SIGINT))
+    outcome = dcgan_train("-m", *TINY, *RUN, "seed=0,1", "sweep.name=mine")
+    assert outcome.code == 130
+    assert "interrupted when the run was at its end: it is finished" in outcome.err
+    assert Path("runs/sweeps/mine/seed=0/summary.json").exists()
+    assert not Path("runs/sweeps/mine/seed=1").exists()
 
 
 def test_a_sweep_of_jobs_of_several_processes_is_refused(dcgan_train):
