@@ -40,7 +40,7 @@ def explained(trainer: L.Trainer, run_dir: Path, checkpoints: Checkpoints, ckpt_
         if trainer.world_size > 1 and is_lost(error):
             raise UserError(
                 f"process {trainer.global_rank} has lost another one, which has failed or was killed "
-                f"({first_line(error)}): {kept(checkpoints)}"
+                f"({first_line(error).partition('. ')[0]}): {kept(checkpoints)}"
             ) from error
         if "DataLoader worker" in str(error):
             raise UserError(

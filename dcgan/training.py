@@ -104,7 +104,7 @@ def attempt(cfg: Any, run_dir: Path, choices: dict[str, str], gpu: int | None) -
         report.on_train_end(trainer, gan)
     if trainer.is_global_zero:
         print_outcome(console, run_dir, samples.latest, gan.step)
-    interruption.refuse_to_go_on()
+        interruption.refuse_to_go_on()
     return report.summary
 
 
