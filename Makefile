@@ -22,7 +22,7 @@ demo: install ## train for two to three minutes on the CPU and draw readable dig
 	@$(BIN)/python -m dcgan.demo
 
 test: check ## format, lint, types, then all the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 torture: install ## kill trainings 20 times each, of one process and of two, and compare them with undisturbed ones
 	$(BIN)/python -m tests.torture

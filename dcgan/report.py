@@ -104,7 +104,7 @@ class Report(L.Callback):
         # the metrics' names alone: TensorBoard takes their last values from the curves, which Lightning's own call
         # would write a second time
         for part in hparams(self.summary["hyperparameters"], self.validation.latest | self.monitor.latest):
-            self.tensorboard.experiment.file_writer.add_summary(part)
+            self.tensorboard.experiment._get_file_writer().add_summary(part)
 
     def finish(self, trainer: L.Trainer, gan: GAN) -> None:
         self.summary = self.summarise(trainer, gan)

@@ -156,7 +156,7 @@ def test_two_processes_that_were_killed_end_as_if_they_had_not_been(tmp_path, mn
     often = ["checkpoints.every_n_steps=1", "metrics.every_n_steps=3", "hydra.run.dir=whole"]
     environment = {"DCGAN_DATA_DIR": str(mnist_root), "PYTHONPATH": str(ROOT)}
     run(sys.executable, "keep.py", *TINY, *settings, *often, cwd=tmp_path, **environment)
-    for step in (3, 4):
+    for step in (4,):  # make torture has the other places
         killed = tmp_path / f"whole_at_{step}"
         command = [sys.executable, "-m", "dcgan.train", f"ckpt_path={killed}/checkpoints/last.ckpt"]
         run(*command, cwd=tmp_path, **environment)
@@ -166,7 +166,7 @@ def test_two_processes_that_were_killed_end_as_if_they_had_not_been(tmp_path, mn
 OTHER_DATA = """
 import os
 from dcgan import train
-os.environ["DCGAN_DATA_DIR"] += "/" + os.environ.get("LOCAL_RANK", "0")
+os.environ["DCGAN_DATA_DIR"] = "data/" + os.environ.get("LOCAL_RANK", "0")
 if __name__ == "__main__":
     train.main()
 """
@@ -180,18 +180,16 @@ def test_processes_that_see_other_data_are_told_and_do_not_wait_for_each_other(t
         (raw / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(n, dtype=np.uint8)))
     done = subprocess.run(
         [sys.executable, "other.py", *TINY, "trainer=ddp_cpu", "hydra.run.dir=run", "evaluator=none"], cwd=tmp_path,
-        env=os.environ | {"DCGAN_DATA_DIR": str(tmp_path / "data")}, capture_output=True, text=True, timeout=120,
-        check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert "error: the processes differ in their images (64, 40): give all of them the same data" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(("before", "after"), [("cpu", "ddp_cpu"), ("ddp_cpu", "cpu")])
-def test_another_number_of_processes_goes_on_with_the_rest_of_the_epoch(tmp_path, mnist_root, before, after):
-    """64 images: 8 steps of one process or 4 of two are an epoch; both stop after half of the second one."""
-    half, end = {"cpu": (12, 12 + 2 + 4), "ddp_cpu": (6, 6 + 4 + 8)}[before]
+def test_another_number_of_processes_goes_on_with_the_rest_of_the_epoch(tmp_path, mnist_root):
+    """64 images: 8 steps of one process or 4 of two are an epoch; it stops after half of the second one."""
+    before, after, half, end = "cpu", "ddp_cpu", 12, 12 + 2 + 4
     (tmp_path / "keep.py").write_text(KEEP.replace("3, 4", str(half)))
     settings = [*TINY, "evaluator=none", "samples.steps=[]", "max_epochs=3", "checkpoints.every_n_steps=1"]
     environment = {"DCGAN_DATA_DIR": str(mnist_root), "PYTHONPATH": str(ROOT)}
