@@ -69,6 +69,7 @@ class ImageData(L.LightningDataModule):
         self.image_size, self.channels, self.pixels = image_size, channels, pixels
         self.batch_size, self.batches_per_step = batch_size, batches_per_step
         self.limit, self.classes, self.labelled, self.seed = limit, classes, labelled, seed
+        self.broken: dict[str, str] = {}  # files that this process has left out, and why
 
     @property
     def images_per_step(self) -> int:
@@ -113,11 +114,6 @@ class ImageData(L.LightningDataModule):
     def dataset_name(self) -> str:
         """Of the data set, the same on every machine: what its judge is known by."""
         return type(self).__name__
-
-    @property
-    def broken(self) -> dict[str, str]:
-        """Files that this process has left out, and why."""
-        return {}
 
 
 class InMemoryData(ImageData):

@@ -18,6 +18,7 @@ from dcgan.networks import BATCH_NORM, LatentModel, evaluating, frozen, start_st
 from dcgan.optimizers import Adam
 from dcgan.penalties import GradientPenalty
 from dcgan.pixels import PixelRange
+from dcgan.processes import gather
 from dcgan.seeding import Stream, derive_generator, seed_device
 
 
@@ -165,8 +166,7 @@ class GAN(L.LightningModule):
         """Each process's running statistics, and their mean, which is what one process would have tracked over all
         the batches. A collective operation."""
         own = {name: buffer for name, buffer in self.named_buffers() if name not in ("fixed_z", "fixed_label")}
-        ranks: list[Any] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(ranks, {name: buffer.cpu() for name, buffer in own.items()})
+        ranks = gather(self.trainer, {name: buffer.cpu() for name, buffer in own.items()})
         return ranks, {
             name: torch.stack([rank[name].double() for rank in ranks]).mean(0).to(buffer.dtype)
             for name, buffer in own.items()

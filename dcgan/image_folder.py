@@ -138,7 +138,6 @@ class ImageFolder(ImageData):
         if on_broken not in ON_BROKEN:
             raise ValueError(f"data.on_broken must be one of {', '.join(ON_BROKEN)}, got {on_broken!r}")
         self.root, self.workers, self.on_broken = Path(root), workers, on_broken
-        self.left_out: dict[str, str] = {}
 
     def setup(self, stage: str) -> None:
         if not self.root.is_dir():
@@ -185,23 +184,19 @@ class ImageFolder(ImageData):
             raise UserError(stack)
         images, labels, broken = stack
         for path, reason in broken.items():
-            if path not in self.left_out:
-                self.left_out[path] = reason
-                if len(self.left_out) <= TOLD:
+            if path not in self.broken:
+                self.broken[path] = reason
+                if len(self.broken) <= TOLD:
                     print(f"note: left out {path}, which cannot be read ({reason})", file=sys.stderr)
-                elif len(self.left_out) == TOLD + 1:
+                elif len(self.broken) == TOLD + 1:
                     print("note: there are more such pictures: summary.json will name them all", file=sys.stderr)
         return images, labels
 
     def state_dict(self) -> dict[str, Any]:
-        return {"left_out": self.left_out}
+        return {"left_out": self.broken}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.left_out = dict(state_dict["left_out"])
-
-    @property
-    def broken(self) -> dict[str, str]:
-        return self.left_out
+        self.broken = dict(state_dict["left_out"])
 
     def on_after_batch_transfer(
         self, batch: tuple[UInt8[Tensor, "b c h w"], Int64[Tensor, " b"] | None], dataloader_idx: int

@@ -5,14 +5,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 from torch import distributed
 
 from dcgan.checks import SharedError
-from dcgan.gan import GAN
 from dcgan.sweeps import rank
+
+if TYPE_CHECKING:
+    from dcgan.gan import GAN  # which gathers with this module
 
 LAUNCHER = "DCGAN_LAUNCHER"  # the process that starts the others
 LOOK_SECONDS = 2
@@ -33,7 +35,7 @@ class Agreement(L.Callback):
     """Before the first step, processes that would not do the same are told apart from those that would: where one has
     more batches than another, or comes from another step, they would wait for each other for ever."""
 
-    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
+    def on_train_start(self, trainer: L.Trainer, gan: "GAN") -> None:
         own = {
             "images": trainer.datamodule.n_images,
             "batches an epoch": int(trainer.num_training_batches),

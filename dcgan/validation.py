@@ -17,6 +17,7 @@ from dcgan.gan import GAN
 from dcgan.measuring import Metrics, measure, reference, that_apply
 from dcgan.metrics.judge import Judged, MissingJudgeError
 from dcgan.metrics.reference import Reference
+from dcgan.processes import gather
 from dcgan.trained import in_batches, labels, latents
 
 TIMES = 5  # in a run, where nothing else is asked for
@@ -124,8 +125,7 @@ class Validation(L.Callback):
         share = real.look(images)
         if trainer.world_size == 1:
             return replace(share, labels=wanted)
-        shares: list[Any] = [None] * trainer.world_size
-        torch.distributed.all_gather_object(shares, share)
+        shares = gather(trainer, share)
         if not trainer.is_global_zero:
             return None
         parts = ((share.images, share.seen, share.features, share.logits) for share in shares)
