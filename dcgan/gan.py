@@ -97,9 +97,20 @@ class GAN(L.LightningModule):
     def training_step(
         self, batch: tuple[Float[Tensor, "kn c h w"], Int64[Tensor, " kn"] | None], batch_idx: int
     ) -> dict[str, Tensor]:
-        optimizer_d, optimizer_g = cast(list[Optimizer], self.optimizers())
+        self.seed_step()
+        outputs = self.update(*batch)
+        if self.ema is not None:
+            self.ema.update(self.generator, self.step)
+        self.step += 1
+        return outputs
+
+    def seed_step(self) -> None:
+        """All that this step draws on this process is a function of its number."""
         seed_device(self.device, self.seed, Stream.TRAINING, self.global_rank, self.step)
-        images, labels = batch
+
+    def update(self, images: Float[Tensor, "kn c h w"], labels: Int64[Tensor, " kn"] | None) -> dict[str, Tensor]:
+        """The D updates and the G update of one step; no word here may make the host wait for the device."""
+        optimizer_d, optimizer_g = cast(list[Optimizer], self.optimizers())
         real_batches = images.chunk(self.discriminator_steps)
         label_batches = [None] * len(real_batches) if labels is None else labels.chunk(self.discriminator_steps)
 
@@ -125,9 +136,6 @@ class GAN(L.LightningModule):
         self.manual_backward(loss_g)
         optimizer_g.step()
 
-        if self.ema is not None:
-            self.ema.update(self.generator, self.step)
-        self.step += 1
         return {
             "loss_d": loss_d.detach(),
             "loss_g": loss_g.detach(),

@@ -24,6 +24,7 @@ FREE_KEYS = (
     "max_steps",
     "max_epochs",
     "trainer",
+    "cuda_graph",
     "data.root",
     "data.workers",
     "data.on_broken",
@@ -79,6 +80,9 @@ def resumed_config(
     UserError for an override that would change the maths; one that repeats the checkpoint's value is accepted.
     """
     saved = OmegaConf.create(checkpoint["config"])
+    for key in FREE_KEYS:  # those that are younger than the checkpoint
+        if "." not in key and key not in saved:
+            saved[key] = cfg[key]
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
         if any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS):

@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from dcgan.allocator import keep_freed_memory
 from dcgan.callbacks import Activity, Monitor, Samples
 from dcgan.checkpointing import AtomicCheckpointIO, Checkpoints, roll_back
 from dcgan.checks import NonFiniteError, UserError, check_int
@@ -24,6 +25,7 @@ from dcgan.interruption import Interruption
 from dcgan.loggers import CSVMetrics, tensorboard
 from dcgan.processes import Agreement, bound_to_launcher, said_by_the_first
 from dcgan.progress import ProgressBar, print_outcome, print_summary
+from dcgan.recorded import RecordedGAN
 from dcgan.report import SUMMARY, Report
 from dcgan.resuming import fitting, read_resumed
 from dcgan.sweeps import rank, several_processes
@@ -40,6 +42,7 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
     config group; gpu: the only one to use, None: as the trainer says. UserError and ValueError for what cannot work.
     """
     quieten()
+    keep_freed_memory()
     with fitting(cfg.ckpt_path):
         check_plain_keys(cfg)
     with bound_to_launcher():
@@ -126,6 +129,8 @@ def check_plain_keys(cfg: DictConfig) -> None:
     else:
         check_int("max_epochs", cfg.max_epochs, 1)
     check_int("seed", cfg.seed, 0)
+    if not isinstance(cfg.cuda_graph, bool):
+        raise ValueError(f"cuda_graph must be true or false, got {cfg.cuda_graph!r}")
     if cfg.trainer.precision not in PRECISIONS:
         raise ValueError(f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {cfg.trainer.precision!r}")
 
@@ -137,7 +142,7 @@ def check_batch(gan: GAN, data: ImageData) -> None:
 
 def build_gan(cfg: DictConfig) -> GAN:
     """The networks and their training as the config says; the weights come from torch's global generator."""
-    return GAN(
+    return (RecordedGAN if cfg.cuda_graph else GAN)(
         generator=instantiate(cfg.model),
         discriminator=instantiate(cfg.discriminator),
         loss=instantiate(cfg.loss),
