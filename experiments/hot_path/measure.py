@@ -1,4 +1,4 @@
-"""What each choice on the training step's hot path is worth: `python experiments/hot_path/measure.py`.
+"""What each choice on the training step's hot path is worth: `python -m experiments.hot_path.measure`.
 
 Two questions. (1) The step itself, demo recipe: the shipped step against the same step with one choice changed, all
 arms alternating. (2) Everything around the step, on a network so small that this is what costs: a bare loop, the
@@ -6,9 +6,12 @@ Lightning Trainer around it, the shipped metrics, and four `self.log` calls a st
 samples, of which a run draws some twenty.
 """
 
-import csv
+import logging
+import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from contextlib import nullcontext
@@ -17,38 +20,17 @@ from unittest import mock
 
 import lightning as L
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from torch import nn
 
-from dcgan import cli, report
-from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
 from dcgan.callbacks import Activity, Monitor, Samples
 from dcgan.gan import GAN
 from dcgan.training import build_gan
+from dcgan.upsampling import UpsampleConv
+from experiments.bench import bare, configured, show, write
 
 HERE = Path(__file__).parent
 ROUNDS, STEPS = 9, 10
-
-
-def configured(*overrides: str):
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        return compose("train", overrides=list(overrides))
-
-
-def build(config) -> GAN:
-    torch.manual_seed(0)
-    return build_gan(config)
-
-
-def bare_step(gan: GAN, fused: bool = True):
-    """The training step without a Trainer."""
-    optimizers = [
-        torch.optim.Adam(network.parameters(), 2e-4, (0.5, 0.999), fused=fused)
-        for network in (gan.discriminator, gan.generator)
-    ]
-    gan.optimizers = lambda: optimizers
-    gan.manual_backward = lambda loss: loss.backward()
-    return gan.training_step
 
 
 def seconds(step, real, patch=None) -> float:
@@ -62,13 +44,13 @@ def seconds(step, real, patch=None) -> float:
 def choices_of_the_step() -> list[dict]:
     config = configured("experiment=demo")
     real = torch.rand(config.data.batch_size, 1, 28, 28) * 2 - 1
-    contiguous = build(config)
+    contiguous = bare(config)
     contiguous.to(memory_format=torch.contiguous_format)
-    in_place = build(config)
+    in_place = bare(config)
     for module in in_place.modules():
         if hasattr(module, "inplace"):
             module.inplace = True
-    twice = build(config)
+    twice = bare(config)
     generate = twice.generator.forward
 
     def recomputed(z):
@@ -76,13 +58,26 @@ def choices_of_the_step() -> list[dict]:
         return generate(z)
 
     twice.generator.forward = recomputed
+    foreach = bare(config)
+    slower = [
+        torch.optim.Adam(network.parameters(), config.optimizer.lr, tuple(config.optimizer.betas), foreach=True)
+        for network in (foreach.discriminator, foreach.generator)
+    ]
+    foreach.optimizers = lambda: slower
     arms = {
-        "shipped": (bare_step(build(config)), None),
-        "contiguous instead of channels_last": (bare_step(contiguous), None),
-        "Adam foreach instead of fused": (bare_step(build(config), fused=False), None),
-        "activations in place": (bare_step(in_place), None),
-        "D not frozen in the G update": (bare_step(build(config)), lambda: mock.patch("dcgan.gan.frozen", nullcontext)),
-        "G's forward computed twice": (bare_step(twice), None),
+        "shipped": (bare(config).training_step, None),
+        "nearest upsampling, then a convolution, instead of one transposed convolution": (
+            bare(config).training_step,
+            lambda: mock.patch.object(UpsampleConv, "forward", nn.Sequential.forward),
+        ),
+        "contiguous instead of channels_last": (contiguous.training_step, None),
+        "Adam foreach instead of fused": (foreach.training_step, None),
+        "activations in place": (in_place.training_step, None),
+        "D not frozen in the G update": (
+            bare(config).training_step,
+            lambda: mock.patch("dcgan.gan.frozen", nullcontext),
+        ),
+        "G's forward computed twice": (twice.training_step, None),
     }
     times: dict[str, list[float]] = {name: [] for name in arms}
     for round_number in range(ROUNDS + 1):
@@ -110,7 +105,8 @@ def around_the_step(folder: Path) -> list[dict]:
     steps = 150
 
     def fit(kind: type[GAN], shipped: bool) -> float:
-        gan = build(config)
+        torch.manual_seed(config.seed)
+        gan = build_gan(config)
         gan.__class__ = kind
         logger = L.pytorch.loggers.TensorBoardLogger(folder)
         callbacks = [Monitor(25), Activity(100)] if shipped else []
@@ -127,7 +123,7 @@ def around_the_step(folder: Path) -> list[dict]:
         data = instantiate(config.data)
         data.setup("fit")
         batches = iter(data.train_dataloader())
-        step = bare_step(build(config))
+        step = bare(config).training_step
         for i in range(10):
             step(next(batches), i)
         started = time.perf_counter()
@@ -145,7 +141,7 @@ def around_the_step(folder: Path) -> list[dict]:
     for _ in range(ROUNDS):
         for name, arm in arms.items():
             times[name].append(arm())
-    gan = build(configured("experiment=demo"))
+    gan = bare(configured("experiment=demo"))
     samples = Samples(folder, [0])
     logger = L.pytorch.loggers.TensorBoardLogger(folder)
     trainer = L.Trainer(accelerator="cpu", logger=logger, enable_checkpointing=False)
@@ -155,6 +151,32 @@ def around_the_step(folder: Path) -> list[dict]:
         samples.draw(trainer, gan)
         grids.append(time.perf_counter() - started)
     return rows("around", times) + rows("grid", {"one grid of samples, demo recipe": grids})
+
+
+ALLOCATOR = """
+import statistics, sys, time, torch
+from experiments.bench import bare, configured, endless
+config = configured("experiment=demo")
+gan, batches, times = bare(config), endless(config), []
+for i in range(60):
+    started = time.perf_counter()
+    gan.training_step(next(batches), i)
+    times.append(time.perf_counter() - started)
+print(statistics.median(times[10:]))
+"""
+
+
+def allocator() -> list[dict]:
+    """What it costs that glibc gives the memory of large tensors back to the kernel: the step in fresh processes."""
+    keep = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+    arms = {"glibc as it comes": {}, "glibc keeps freed memory": keep}
+    times: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(ROUNDS):
+        for name, environment in arms.items():
+            command = [sys.executable, "-W", "ignore", "-c", ALLOCATOR]
+            out = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
+            times[name].append(float(out.stdout))
+    return rows("allocator", times)
 
 
 def rows(part: str, times: dict[str, list[float]]) -> list[dict]:
@@ -177,15 +199,8 @@ def rows(part: str, times: dict[str, list[float]]) -> list[dict]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    import logging
-    import tempfile
-
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
-        table = choices_of_the_step() + around_the_step(Path(folder))
-    with (HERE / "results.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
-    print(f"{report.processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {report.commit()}")
-    csv.DictWriter(sys.stdout, list(table[0]), delimiter="\t").writerows(table)
+        table = choices_of_the_step() + allocator() + around_the_step(Path(folder))
+    show(table)
+    write(HERE / "results.csv", table)

@@ -1,4 +1,4 @@
-"""What measuring costs at the defaults: `python experiments/metrics/measure.py` (MNIST in data/; about five minutes).
+"""What measuring costs at the defaults: `python -m experiments.metrics.measure` (MNIST in data/; about five minutes).
 
 Steps of the default training, a measurement of 10,000 images as a run makes five of, one look of the health callback
 and each metric alone, alternating; the shares are of the default run's 9,360 steps.
@@ -13,42 +13,27 @@ import warnings
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from dcgan import cli, report
-from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
 from dcgan.health import diversity
 from dcgan.measuring import measure, reference, that_apply
 from dcgan.metrics.memorization import to_train
 from dcgan.trained import latents
-from dcgan.training import build_gan
+from experiments.bench import bare, configured, machine
 
 HERE = Path(__file__).parent
 ROUNDS, STEPS = 5, 20
 RUN_STEPS, MEASUREMENTS, LOOKS = 9360, 5, 9360 // 25
 
 
-def compose_command(name: str):
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        return compose(name)
-
-
-def build(config):
-    torch.manual_seed(0)
-    gan = build_gan(config)
-    optimizers = gan.configure_optimizers()
-    gan.optimizers = lambda: optimizers
-    gan.manual_backward = lambda loss: loss.backward()
-    return gan
-
-
 def main() -> None:
-    config = compose_command("train")
-    gan, data = build(config), instantiate(config.data)
+    config = configured()
+    gan, data = bare(config), instantiate(config.data)
     real = reference(data, torch.device("cpu"))
     light = that_apply(instantiate(config.evaluator, _convert_="all"), judged=True, labelled=False)
-    full = that_apply(instantiate(compose_command("evaluate").evaluator, _convert_="all"), judged=True, labelled=False)
+    full = that_apply(
+        instantiate(configured(command="evaluate").evaluator, _convert_="all"), judged=True, labelled=False
+    )
     batch = data.pixels.encode(data.fit(real.train_images[:128]))
     z = latents(gan.generator, 10_000, 0)
 
@@ -87,7 +72,7 @@ def main() -> None:
     rows.append(("peak memory", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB", ""))
     with (HERE / "results.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("what", "median", "range"), *rows])
-    print(f"{report.processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {report.commit()}")
+    print(machine())
     csv.writer(sys.stdout, delimiter="\t").writerows(rows)
 
 

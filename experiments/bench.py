@@ -1,0 +1,93 @@
+"""What the benchmarks share: a configuration's training without a Trainer, its judge, and how results are written.
+
+Run them from the root of the repository: `python -m experiments.<name>.<script>`.
+"""
+
+import csv
+import platform
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor
+
+from dcgan import cli, report
+from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
+from dcgan.gan import GAN
+from dcgan.measuring import reference
+from dcgan.metrics.distances import FrechetDistance
+from dcgan.trained import latents
+from dcgan.training import build_gan
+
+
+def configured(*overrides: str, command: str = "train") -> DictConfig:
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        return compose(command, overrides=list(overrides))
+
+
+def bare(config: DictConfig, kind: type[GAN] | None = None) -> GAN:
+    """The networks of a configuration with their optimizers: `training_step` then works without a Trainer."""
+    torch.manual_seed(config.seed)
+    gan: Any = build_gan(config)
+    if kind is not None:
+        gan.__class__ = kind
+    optimizers = gan.configure_optimizers()
+    gan.optimizers = lambda: optimizers
+    gan.manual_backward = lambda loss: loss.backward()
+    return gan
+
+
+def endless(config: DictConfig) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The training's batches, epoch after epoch."""
+    data = instantiate(config.data)
+    data.prepare_data()
+    data.setup("fit")
+    loader, epoch = data.train_dataloader(), 0
+    while True:
+        loader.sampler.set_epoch(epoch)
+        yield from loader
+        epoch += 1
+
+
+class Referee:
+    """The Frechet distance of n drawn images to MNIST's test images, by the shipped judge."""
+
+    def __init__(self, n: int) -> None:
+        self.n, self.real = n, reference(instantiate(configured().data), torch.device("cpu"))
+        assert len(self.real.test)  # computed now, not at the first measurement
+
+    def __call__(self, sample: Callable[[Tensor], Tensor], generator: Any, seed: int) -> float:
+        z = latents(generator, self.n, seed)
+        images = torch.cat([sample(part) for part in z.split(500)])
+        return FrechetDistance()(self.real.look(images), self.real)["frechet"]
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "hardware": report.processor_name(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": report.commit(),
+    }
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """The rows as a CSV file, each with the machine that made it; a row that names one keeps it."""
+    rows = [row | {name: fact for name, fact in machine().items() if name not in row} for row in rows]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """The rows as a Markdown table, and the machine that made them."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    for cells in (columns, ["---"] * len(columns), *([str(row.get(name, "")) for name in columns] for row in rows)):
+        print(f"| {' | '.join(cells)} |")
+    print(", ".join(f"{name}: {fact}" for name, fact in machine().items()))

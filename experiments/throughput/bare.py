@@ -1,0 +1,98 @@
+"""The ceiling: the configured networks in a bare PyTorch loop that does nothing but train, everything tuned.
+
+`python -m experiments.throughput.bare STEPS [overrides]` prints what `measure` reads. On a GPU the whole step is one
+CUDA graph (not yet run on one).
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import Tensor
+
+from dcgan import allocator, cli
+from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
+
+WARM_UP = 25
+
+
+def main() -> None:
+    steps, overrides = int(sys.argv[1]), sys.argv[2:]
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        config = compose("train", overrides=overrides)
+    allocator.keep_freed_memory()
+    torch.manual_seed(config.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_float32_matmul_precision("high")
+    g, d = (instantiate(config[name]).to(device, memory_format=torch.channels_last).train()
+            for name in ("model", "discriminator"))  # fmt: skip
+    on_gpu = device.type == "cuda"
+    optimizer_d, optimizer_g = (
+        torch.optim.Adam(network.parameters(), config.optimizer.lr, tuple(config.optimizer.betas), fused=True,
+                         capturable=on_gpu)
+        for network in (d, g)
+    )  # fmt: skip
+    data = instantiate(config.data)
+    data.prepare_data()
+    data.setup("fit")
+    images, n = data.train_images.to(device), config.data.batch_size
+
+    def step(index: Tensor) -> None:
+        real = images[index].float().div_(127.5).sub_(1)
+        fake = g(torch.randn(n, config.model.latent_dim, device=device))
+        loss_d = F.softplus(-d(real)).mean() + F.softplus(d(fake.detach())).mean()
+        optimizer_d.zero_grad()
+        loss_d.backward()
+        optimizer_d.step()
+        d.requires_grad_(False)
+        loss_g = F.softplus(-d(fake)).mean()
+        d.requires_grad_(True)
+        optimizer_g.zero_grad()
+        loss_g.backward()
+        optimizer_g.step()
+
+    run = recorded(step, n, device) if on_gpu else step
+    marks = {}
+    for i in range(steps):
+        if i == WARM_UP:
+            marks["warm"] = now(device)
+        run(torch.randint(len(images), (n,), device=device))
+        if i == 0:
+            first = now(device, time.time)
+    seconds = now(device) - marks["warm"]
+    print(json.dumps({"images_per_second": n * (steps - WARM_UP) / seconds, "first_step": first}))
+
+
+def now(device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return clock()
+
+
+def recorded(step: Callable[[Tensor], None], n: int, device: torch.device) -> Callable[[Tensor], None]:
+    """The step as one CUDA graph; three steps before, on a side stream, make what it needs."""
+    static = torch.zeros(n, dtype=torch.int64, device=device)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step(static)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step(static)
+
+    def replay(index: Tensor) -> None:
+        static.copy_(index)
+        graph.replay()
+
+    return replay
+
+
+if __name__ == "__main__":
+    main()

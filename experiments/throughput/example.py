@@ -1,0 +1,86 @@
+"""The configured networks, trained in the manner of the well-known PyTorch DCGAN example (written from its
+description): torchvision's images one by one through transforms in two worker processes, a backward pass for the real
+and another for the fake images, contiguous tensors, losses and D's outputs read and printed each step.
+
+`python -m experiments.throughput.example STEPS [overrides]` prints what `measure` reads.
+"""
+
+import json
+import sys
+import time
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from dcgan import cli
+from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
+
+WARM_UP = 25
+
+
+def main() -> None:
+    steps, overrides = int(sys.argv[1]), sys.argv[2:]
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        config = compose("train", overrides=overrides)
+    torch.manual_seed(config.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    generator, discriminator = instantiate(config.model).to(device), instantiate(config.discriminator).to(device)
+    transform = transforms.Compose(
+        [transforms.Resize(config.data.image_size), transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))]
+    )
+    dataset = datasets.MNIST(config.data.root, download=True, transform=transform)
+    loader = DataLoader(dataset, batch_size=config.data.batch_size, shuffle=True, num_workers=2)
+    criterion = nn.BCEWithLogitsLoss()
+    optimizer_d, optimizer_g = (
+        torch.optim.Adam(network.parameters(), lr=config.optimizer.lr, betas=tuple(config.optimizer.betas))
+        for network in (discriminator, generator)
+    )
+    n, step = config.data.batch_size, 0
+    for epoch in range(1 + steps * n // len(dataset)):
+        for images, _ in loader:
+            if step == WARM_UP:
+                warm = time.perf_counter()
+            discriminator.zero_grad()
+            real = images.to(device)
+            label = torch.full((len(real),), 1.0, device=device)
+            output = discriminator(real)
+            loss_real = criterion(output, label)
+            loss_real.backward()
+            d_x = output.sigmoid().mean().item()
+
+            noise = torch.randn(len(real), config.model.latent_dim, device=device)
+            fake = generator(noise)
+            label.fill_(0.0)
+            output = discriminator(fake.detach())
+            loss_fake = criterion(output, label)
+            loss_fake.backward()
+            d_g_z1 = output.sigmoid().mean().item()
+            loss_d = loss_real + loss_fake
+            optimizer_d.step()
+
+            generator.zero_grad()
+            label.fill_(1.0)
+            output = discriminator(fake)
+            loss_g = criterion(output, label)
+            loss_g.backward()
+            d_g_z2 = output.sigmoid().mean().item()
+            optimizer_g.step()
+            print(
+                f"[{epoch}][{step}/{steps}] Loss_D: {loss_d.item():.4f} Loss_G: {loss_g.item():.4f} "
+                f"D(x): {d_x:.4f} D(G(z)): {d_g_z1:.4f} / {d_g_z2:.4f}"
+            )
+            step += 1
+            if step == 1:
+                first = time.time()
+            if step == steps:
+                seconds = time.perf_counter() - warm
+                print(json.dumps({"images_per_second": n * (steps - WARM_UP) / seconds, "first_step": first}))
+                return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""curves.csv as curves.png and as a table: `python -m experiments.time_to_quality.plot`."""
+
+import csv
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+TABLE = (30, 60, 120, 240, 600, 1800)  # seconds
+
+
+def main() -> None:
+    with (HERE / "curves.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        curves[row["arm"]][row["seed"]].append((float(row["seconds"]), float(row["frechet"])))
+
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for i, (arm, seeds) in enumerate(curves.items()):
+        for j, curve in enumerate(seeds.values()):
+            label = f"{arm} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})" if j == 0 else None
+            axes.plot(*zip(*sorted(curve), strict=True), color=f"C{i}", lw=1.2, alpha=0.8, label=label)
+    ticks = (15, 30, 60, 120, 240, 600, 1200, 1800)
+    axes.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="Frechet distance (shipped judge)")
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend()
+    axes.set_title(f"MNIST, {rows[0]['hardware']}, {rows[0]['threads']} threads", fontsize=10)
+    figure.savefig(HERE / "curves.png", dpi=120)
+
+    print("| arm | seeds |", " | ".join(f"{second} s" for second in TABLE), "|")
+    print("| --- | --- |", " | ".join("---" for _ in TABLE), "|")
+    for arm, seeds in curves.items():
+        cells = []
+        for second in TABLE:
+            found = [f for curve in seeds.values() for s, f in curve if abs(s - second) < 0.05 * second]
+            spread = f" ({min(found):.2f} to {max(found):.2f}; n = {len(found)})" if len(found) > 1 else ""
+            cells.append(f"{statistics.median(found):.2f}{spread}" if found else "")
+        print(f"| {arm} | {len(seeds)} |", " | ".join(cells), "|")
+
+
+if __name__ == "__main__":
+    main()

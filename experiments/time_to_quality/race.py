@@ -1,0 +1,96 @@
+"""Frechet distance against seconds of training: `python -m experiments.time_to_quality.race fast prototype`.
+
+Arms take turns of a few seconds, so that what else the machine does hits all of them; what counts is the time in
+training steps alone. Rows are added to curves.csv; `python -m experiments.time_to_quality.plot` draws them.
+"""
+
+import argparse
+import csv
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dcgan.grids import image_grid, save_png
+from dcgan.prior import Normal
+from experiments.bench import Referee, bare, configured, endless, write
+from experiments.time_to_quality.prototype import BATCH, LATENT, Prototype
+
+HERE = Path(__file__).parent
+MARKS = (15, 30, 60, 90, 120, 180, 240, 360, 480, 600, 900, 1200, 1500, 1800)  # seconds of training
+TURN = 15  # seconds
+RECIPES = {
+    "fast": ["experiment=fast"],
+    "defaults": [],
+    "example": ["data.image_size=64", "data.batch_size=64", "hidden_width=0"],  # the PyTorch DCGAN example's networks
+}
+
+
+class Contender:
+    """An arm with one seed: its networks, its batches, and how long it has trained."""
+
+    def __init__(self, arm: str, seed: int) -> None:
+        self.arm, self.seed, self.seconds = arm, seed, 0.0
+        self.advance: Callable[[tuple[Tensor, Any]], Any]
+        self.batches: Iterator[tuple[Tensor, Any]]
+        if arm == "prototype":
+            self.batches = endless(configured(f"data.batch_size={BATCH}", f"seed={seed}"))
+            self.model: Any = Prototype(seed)
+            self.advance = lambda batch: self.model.training_step(batch[0])
+            self.latent: Any = Latent()
+        else:
+            config = configured(*RECIPES[arm], f"seed={seed}")
+            self.batches, self.model = endless(config), bare(config)
+            self.advance = lambda batch: self.model.training_step(batch, 0)
+            self.latent = self.model.generator
+
+    def train(self, until: float) -> None:
+        started = time.perf_counter() - self.seconds
+        while time.perf_counter() - started < until:
+            self.advance(next(self.batches))
+        self.seconds = time.perf_counter() - started
+
+
+class Latent:
+    """The noise of the prototype, which is no generator of this package."""
+
+    latent_dim, classes = LATENT, 0
+
+    def draw_z(self, n: int, device: torch.device, rng: torch.Generator | None = None) -> Tensor:
+        return Normal()(n, LATENT, device, rng)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arms", nargs="+", choices=[*RECIPES, "prototype"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--until", type=float, default=240)
+    arguments = parser.parse_args()
+    referee, curves = Referee(10_000), HERE / "curves.csv"
+    rows: list[dict[str, Any]] = list(csv.DictReader(curves.open())) if curves.exists() else []
+    for seed in arguments.seeds:
+        contenders = [Contender(arm, seed) for arm in arguments.arms]
+        reached = 0.0
+        for mark in (m for m in MARKS if m <= arguments.until):
+            while reached < mark:
+                reached = min(mark, reached + TURN)
+                for contender in contenders:
+                    contender.train(reached)
+            for contender in contenders:
+                figure = referee(contender.model.sample, contender.latent, seed)
+                rows.append(
+                    {"arm": contender.arm, "seed": seed, "seconds": f"{contender.seconds:.1f}"}
+                    | {"step": contender.model.step, "frechet": f"{figure:.3f}"}
+                )
+                print(*list(rows[-1].values())[:5], flush=True)
+            write(curves, rows)
+        for contender in contenders:
+            z = contender.latent.draw_z(64, torch.device("cpu"), torch.Generator().manual_seed(0))
+            save_png(HERE / f"{contender.arm}_{seed}_{reached:.0f}s.png", image_grid(contender.model.sample(z)))
+
+
+if __name__ == "__main__":
+    main()
