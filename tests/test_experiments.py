@@ -8,7 +8,7 @@ import torch
 
 from experiments.bench import bare, configured, endless
 from experiments.throughput import bare as bare_loop
-from experiments.throughput import example, measure
+from experiments.throughput import example, inside, measure
 from experiments.time_to_quality import race, search
 from experiments.time_to_quality.prototype import BATCH, LATENT, Prototype
 from tests.conftest import TINY
@@ -31,6 +31,14 @@ def test_the_shipped_arm_is_read_behind_its_warm_up(monkeypatch):
     assert run["images_per_second"] > 0
     assert 0 < run["first_step"] < run["seconds"]
     assert run["peak_mb"] > 100
+
+
+def test_the_share_of_the_step_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["script", str(inside.WARM_UP + 4), *TINY, "trainer=cpu", "evaluator=none"])
+    inside.main()
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert 0 < said["share"] < 1
+    assert said["ms_outside"] > 0
 
 
 def test_the_prototype_trains_and_draws():

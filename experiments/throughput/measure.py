@@ -57,29 +57,35 @@ def shipped(steps: int, overrides: list[str]) -> dict:
     return run | {"images_per_second": statistics.harmonic_mean(rates), "first_step": first - run["started"]}
 
 
-def script(name: str) -> Callable[[int, list[str]], dict]:
+def said_by(script: str, steps: int, overrides: list[str]) -> dict:
+    run = timed(["-m", f"experiments.throughput.{script}", str(steps), *overrides])
+    return run | json.loads(run["text"].splitlines()[-1])
+
+
+def loop(script: str) -> Callable[[int, list[str]], dict]:
     def arm(steps: int, overrides: list[str]) -> dict:
-        run = timed(["-m", f"experiments.throughput.{name}", str(steps), *overrides])
-        said = json.loads(run["text"].splitlines()[-1])
-        return run | said | {"first_step": said["first_step"] - run["started"]}
+        run = said_by(script, steps, overrides)
+        return run | {"first_step": run["first_step"] - run["started"]}
 
     return arm
 
 
 ARMS: dict[str, Callable[[int, list[str]], dict]] = {
     "dcgan.train as shipped": shipped,
-    "bare loop, everything tuned": script("bare"),
-    "in the manner of the example": script("example"),
+    "bare loop, everything tuned": loop("bare"),
+    "in the manner of the example": loop("example"),
 }
+INSIDE = "share of it in the training step"
 STARTS = {f"python -c '{IMPORTS}'": ["-c", IMPORTS], "python -m dcgan.train --help": ["-m", "dcgan.train", "--help"]}
 
 
 def race(rounds: int, steps: int, overrides: list[str]) -> list[dict]:
-    runs: dict[str, list[dict]] = {name: [] for name in (*ARMS, *STARTS)}
+    runs: dict[str, list[dict]] = {name: [] for name in (*ARMS, INSIDE, *STARTS)}
     for i in range(rounds):
         for name, arm in ARMS.items():
             runs[name].append(arm(steps, overrides))
             print(f"round {i}: {name}: {runs[name][-1]['images_per_second']:.1f} images/s", flush=True)
+        runs[INSIDE].append(said_by("inside", steps, overrides))
         for name, command in STARTS.items():
             runs[name].append(timed(command))
     ours = [run["images_per_second"] for run in runs["dcgan.train as shipped"]]
@@ -94,6 +100,9 @@ def race(rounds: int, steps: int, overrides: list[str]) -> list[dict]:
             | {"peak_mb": middle([run["peak_mb"] for run in runs[name]], 0), "first_step_s": middle(starts, 1)}
             | {"beyond_imports_s": middle([a - b for a, b in zip(starts, imports, strict=True)], 1)}
         )
+    shares = middle([run["share"] for run in runs[INSIDE]], 3)
+    rest = middle([run["ms_outside"] for run in runs[INSIDE]], 1)
+    rows[0] |= {"in_the_step": shares, "ms_outside_a_step": rest}
     rows += [{"arm": name, "first_step_s": middle([run["seconds"] for run in runs[name]], 1)} for name in STARTS]
     return rows
 
