@@ -1,15 +1,21 @@
 """What becomes of the memory that a training step frees."""
 
 import ctypes
+import os
+import platform
 
 # numbers and meaning: man 3 mallopt
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+LARGEST = (2**30, 2**25)  # bytes; the second is all that glibc before 2.35 takes
 
 
 def keep_freed_memory() -> None:
     """Let glibc keep what is freed, for this process. As it comes it gives large tensors back to the kernel, and each
-    step pays for the same pages again (experiments/hot_path). Nothing is changed where the C library has no mallopt."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 2**30)
+    step pays for the same pages again; the price is that the process stays as large as it once was. Nothing is changed
+    with another C library, and where the user's environment has settings of malloc."""
+    if platform.libc_ver()[0] != "glibc" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    # setting either ends glibc's own growing of both, so the second is set only where the first was taken
+    if any(mallopt(M_MMAP_THRESHOLD, size) for size in LARGEST):
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

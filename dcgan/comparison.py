@@ -17,6 +17,7 @@ ASIDE = (
     "ckpt_path",
     "sweep",
     "skip_finished",
+    "cuda_graph",
     "log",
     "samples",
     "checkpoints",

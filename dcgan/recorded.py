@@ -1,11 +1,14 @@
 """A training step that a GPU replays as a whole, instead of waiting for Python to launch each of its kernels."""
 
+import gc
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int64
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -20,7 +23,7 @@ class RecordedGAN(GAN):
 
     Everything in a recording has its place in memory once and for all: the batch is copied to where the recorded one
     was, and what a step returns is copied from there. Random numbers are new each time, for a replay reads the seed.
-    UserError without a GPU or with several processes. Not yet run on a GPU: the tests replay on the CPU.
+    UserError without a GPU or with DDP. Not yet run on a GPU: the tests replay on the CPU.
     """
 
     warmed = 0
@@ -29,19 +32,22 @@ class RecordedGAN(GAN):
     def on_fit_start(self) -> None:
         super().on_fit_start()
         if self.device.type != "cuda":
-            raise UserError("cuda_graph=true needs a GPU: give trainer=gpu, or leave it out")
-        if self.trainer.world_size > 1:
-            raise UserError("cuda_graph=true is for one process: give trainer=gpu, or leave it out")
+            raise UserError("cuda_graph=true needs a GPU: give trainer=gpu or cuda_graph=false")
+        # DDP's own gradient hooks, also those of a single process, belong to another stream
+        if not isinstance(self.trainer.strategy, SingleDeviceStrategy):
+            raise UserError("cuda_graph=true is for one process without DDP: give trainer=gpu or cuda_graph=false")
+        self.warmed, self.replay = 0, None  # a recording of an earlier fit points to memory that is gone
+        self.side = torch.cuda.Stream()
 
     def update(self, images: Float[Tensor, "kn c h w"], labels: Int64[Tensor, " kn"] | None) -> dict[str, Tensor]:
         if self.warmed < WARM_UP:
             self.warmed += 1
-            return on_side_stream(lambda: super(RecordedGAN, self).update(images, labels))
+            return on_stream(self.side, lambda: super(RecordedGAN, self).update(images, labels))
         if self.replay is None:
             self.places = images.clone(), None if labels is None else labels.clone()
             with capturable(cast(list[Optimizer], self.optimizers())):
-                self.replay = recorded(self.record)  # nothing is computed yet, and Lightning has counted its steps
-            self.seed_step()
+                # nothing is computed yet, and Lightning has counted its steps
+                self.replay = recorded(self.side, self.record)
         else:
             for place, value in zip(self.places, (images, labels), strict=True):
                 if place is not None and value is not None:
@@ -63,7 +69,7 @@ class RecordedGAN(GAN):
 
 @contextmanager
 def capturable(optimizers: list[Optimizer]) -> Iterator[None]:
-    """In here the optimizers may be recorded; outside of it torch warns of ones that may be and are not."""
+    """In here the optimizers may be recorded; outside of it they are as before, and so are checkpoints."""
 
     def mark(allowed: bool) -> None:
         for optimizer in optimizers:
@@ -77,9 +83,8 @@ def capturable(optimizers: list[Optimizer]) -> Iterator[None]:
         mark(False)
 
 
-def on_side_stream(step: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+def on_stream(side: torch.cuda.Stream, step: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """A step on another stream than the default one, where a recording must be warmed up (PyTorch's CUDA graphs)."""
-    side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         outputs = step()
@@ -87,9 +92,16 @@ def on_side_stream(step: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     return outputs
 
 
-def recorded(step: Callable[[], None]) -> Callable[[], None]:
-    """A step's kernels as one CUDA graph, to be called; Python runs through the step once, the GPU does not."""
+def recorded(side: torch.cuda.Stream, step: Callable[[], None]) -> Callable[[], None]:
+    """A step's kernels as one CUDA graph, to be called; Python runs through the step once, the GPU does not.
+
+    side: of this run's GPU; torch's own choice stays with the first GPU of the process.
+    """
+    gc.collect()  # memory of an earlier run of this process, which a graph must not free
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="The CUDA Graph is empty")
+        # thread_local: the readers of image_folder go on with their own work for the GPU meanwhile
+        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+            step()
     return graph.replay

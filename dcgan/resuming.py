@@ -80,8 +80,8 @@ def resumed_config(
     UserError for an override that would change the maths; one that repeats the checkpoint's value is accepted.
     """
     saved = OmegaConf.create(checkpoint["config"])
-    for key in FREE_KEYS:  # those that are younger than the checkpoint
-        if "." not in key and key not in saved:
+    for key in FREE_KEYS:
+        if "." not in key and key not in saved:  # a setting that is younger than the checkpoint
             saved[key] = cfg[key]
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]

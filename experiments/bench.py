@@ -6,6 +6,7 @@ Run them from the root of the repository: `python -m experiments.<name>.<script>
 import csv
 import platform
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,10 @@ def configured(*overrides: str, command: str = "train") -> DictConfig:
         return compose(command, overrides=list(overrides))
 
 
-def bare(config: DictConfig, kind: type[GAN] | None = None) -> GAN:
+def bare(config: DictConfig) -> GAN:
     """The networks of a configuration with their optimizers: `training_step` then works without a Trainer."""
     torch.manual_seed(config.seed)
     gan: Any = build_gan(config)
-    if kind is not None:
-        gan.__class__ = kind
     optimizers = gan.configure_optimizers()
     gan.optimizers = lambda: optimizers
     gan.manual_backward = lambda loss: loss.backward()
@@ -66,7 +65,9 @@ class Referee:
         return FrechetDistance()(self.real.look(images), self.real)["frechet"]
 
 
+@cache
 def machine() -> dict[str, Any]:
+    """What made the results: the commit is that of the start, "-dirty" where files differ from it."""
     return {
         "hardware": report.processor_name(),
         "threads": torch.get_num_threads(),

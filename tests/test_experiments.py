@@ -1,27 +1,32 @@
 """The benchmarks and searches still run against the package as it is; their figures are not for tests."""
 
-import json
-import sys
-
 import pytest
 import torch
 
 from experiments.bench import bare, configured, endless
-from experiments.throughput import bare as bare_loop
-from experiments.throughput import example, inside, measure
+from experiments.throughput import measure
 from experiments.time_to_quality import race, search
 from experiments.time_to_quality.prototype import BATCH, LATENT, Prototype
 from tests.conftest import TINY
 
 
-@pytest.mark.parametrize("script", [bare_loop, example], ids=lambda script: script.__name__)
-def test_the_arms_of_the_benchmark_train(script, monkeypatch, capsys):
-    steps = script.WARM_UP + 2
-    monkeypatch.setattr(sys, "argv", ["script", str(steps), *TINY, "data.batch_size=2"])
-    script.main()
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert said["images_per_second"] > 0
-    assert said.keys() == {"images_per_second", "first_step"}
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("bare", {"images_per_second", "first_step"}),
+        ("example", {"images_per_second", "first_step"}),
+        ("inside", {"share", "ms_outside"}),
+    ],
+)
+def test_the_arms_of_the_benchmark_train(script, said):
+    extra = ["trainer=cpu", "evaluator=none"] if script == "inside" else []
+    run = measure.said_by(script, measure.WARM_UP + 4, [*TINY, "data.batch_size=2", *extra])
+    assert all(run[name] > 0 for name in said)
+
+
+def test_the_bare_loop_refuses_a_step_that_it_has_not():
+    with pytest.raises(measure.Failed, match="the bare loop has the default's step alone"):
+        measure.said_by("bare", 30, [*TINY, "ema.decay=.9"])
 
 
 def test_the_shipped_arm_is_read_behind_its_warm_up(monkeypatch):
@@ -31,14 +36,6 @@ def test_the_shipped_arm_is_read_behind_its_warm_up(monkeypatch):
     assert run["images_per_second"] > 0
     assert 0 < run["first_step"] < run["seconds"]
     assert run["peak_mb"] > 100
-
-
-def test_the_share_of_the_step_is_told(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["script", str(inside.WARM_UP + 4), *TINY, "trainer=cpu", "evaluator=none"])
-    inside.main()
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert 0 < said["share"] < 1
-    assert said["ms_outside"] > 0
 
 
 def test_the_prototype_trains_and_draws():
@@ -52,10 +49,8 @@ def test_the_prototype_trains_and_draws():
 
 
 def test_every_recipe_of_the_race_and_the_searches_can_be_built():
-    for overrides in race.RECIPES.values():
-        configured(*overrides)
-    for overrides in (search.BASELINE, *search.FINALISTS):
-        configured(*overrides)
+    for overrides in (*race.RECIPES.values(), search.BASELINE, *search.FINALISTS):
+        bare(configured(*overrides, "model.base_channels=2"))
     for space in search.SPACES.values():
         for choices in space.values():
             for overrides in choices:

@@ -9,9 +9,8 @@ import torch
 from dcgan import recorded
 from dcgan.recorded import RecordedGAN
 from dcgan.seal import seal
-from dcgan.seeding import Stream, seed_device
 from tests.conftest import TINY
-from tests.runs import RUN
+from tests.runs import RUN, weights
 from tests.torture import differences
 
 STEPS = 9
@@ -24,15 +23,15 @@ class OnCPU:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.replays = 0
         self.gan: RecordedGAN | None = None
-        monkeypatch.setattr(recorded, "on_side_stream", lambda step: step())
+        monkeypatch.setattr(recorded, "on_stream", lambda side, step: step())
         monkeypatch.setattr(recorded, "recorded", self.recorded)
         monkeypatch.setattr(RecordedGAN, "on_fit_start", lambda gan: self.start(gan))
 
     def start(self, gan: RecordedGAN) -> None:
-        self.gan = gan
+        self.gan, gan.side = gan, None
         super(RecordedGAN, gan).on_fit_start()
 
-    def recorded(self, step):
+    def recorded(self, side, step):
         gan = self.gan
         raw = [optimizer.optimizer for optimizer in gan.optimizers()]
         assert all(group["capturable"] for optimizer in raw for group in optimizer.param_groups)
@@ -41,8 +40,7 @@ class OnCPU:
         gan.load_state_dict(before[0])
         for optimizer, state in zip(raw, before[1], strict=True):
             optimizer.load_state_dict(state)
-        # a replay without this seed would draw what no unrecorded run draws
-        seed_device(gan.device, 12345, Stream.FRESH)
+        gan.seed_step()  # on a GPU, recording draws nothing
         outputs = gan.outputs
 
         def replay() -> None:
@@ -77,7 +75,8 @@ def test_a_replayed_training_is_the_training(dcgan_train, monkeypatch, extra):
 
 def test_what_a_recording_needs_is_said(dcgan_train):
     outcome = dcgan_train(*RUN, *TINY, "cuda_graph=true")
-    assert (outcome.code, outcome.err) == (1, "error: cuda_graph=true needs a GPU: give trainer=gpu, or leave it out\n")
+    sentence = "error: cuda_graph=true needs a GPU: give trainer=gpu or cuda_graph=false\n"
+    assert (outcome.code, outcome.err) == (1, sentence)
     outcome = dcgan_train(*RUN, *TINY, "cuda_graph=yes please", "hydra.run.dir=other")
     assert outcome.err == "error: cuda_graph must be true or false, got 'yes please'\n"
 
@@ -92,3 +91,25 @@ def test_a_training_goes_on_from_a_checkpoint_that_is_older_than_a_setting(dcgan
     seal(last)
     outcome = dcgan_train(f"ckpt_path={last}", "max_steps=3")
     assert (outcome.code, outcome.err) == (0, "")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(
+    "extra",
+    [
+        [],
+        ["discriminator_steps=2", "ema.decay=.9"],
+        ["discriminator.dropout=.3", "discriminator.spectral_norm=true"],
+        ["penalty=r1", "discriminator_normalization=none"],
+        ["trainer.precision=bf16-mixed"],
+    ],
+    ids=lambda extra: " ".join(extra) or "plain",
+)
+def test_a_gpu_replays_the_training(dcgan_train, extra):
+    overrides = [*TINY, "trainer=gpu", "trainer.precision=32-true", "evaluator=none", f"max_steps={STEPS}", *extra]
+    dcgan_train(*overrides, "hydra.run.dir=plain")
+    outcome = dcgan_train(*overrides, "cuda_graph=true", "hydra.run.dir=replayed")
+    assert (outcome.code, outcome.err) == (0, "")
+    replayed = weights("replayed")
+    for name, value in weights("plain").items():
+        torch.testing.assert_close(replayed[name], value, rtol=1e-3, atol=1e-4, msg=name)

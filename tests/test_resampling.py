@@ -101,6 +101,17 @@ def test_upsampling_interpolates_then_convolves(interpolation):
     torch.testing.assert_close(layer(x), F.conv2d(up, layer[1].weight, layer[1].bias, padding=1))
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_nearest_upsampling_in_one_convolution_has_the_gradients_of_both_steps(bias):
+    layer = UpsampleConv(2, 3, bias).double()
+    x = torch.randn(2, 2, 5, 7, dtype=torch.double).to(memory_format=torch.channels_last).requires_grad_()
+    inputs, g = (x, *layer.parameters()), torch.randn(2, 3, 10, 14, dtype=torch.double)
+    one = torch.autograd.grad(layer(x), inputs, g)
+    two = torch.autograd.grad(nn.Sequential.forward(layer, x), inputs, g)
+    for a, b in zip(one, two, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="interpolation must be nearest or bilinear, got 'cubic'"):
         UpsampleConv(1, 1, interpolation="cubic")

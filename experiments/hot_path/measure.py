@@ -23,6 +23,7 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
+from dcgan.allocator import keep_freed_memory
 from dcgan.callbacks import Activity, Monitor, Samples
 from dcgan.gan import GAN
 from dcgan.training import build_gan
@@ -199,6 +200,7 @@ def rows(part: str, times: dict[str, list[float]]) -> list[dict]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
+    keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         table = choices_of_the_step() + allocator() + around_the_step(Path(folder))

@@ -1,4 +1,4 @@
-"""The ceiling: the configured networks in a bare PyTorch loop that does nothing but train, everything tuned.
+"""The ceiling of eager PyTorch: the configured networks in a loop that does nothing but train, everything tuned.
 
 `python -m experiments.throughput.bare STEPS [overrides]` prints what `measure` reads. On a GPU the whole step is one
 CUDA graph (not yet run on one).
@@ -25,18 +25,21 @@ def main() -> None:
     steps, overrides = int(sys.argv[1]), sys.argv[2:]
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         config = compose("train", overrides=overrides)
+    step = (config.ema.decay, config.discriminator_steps, config.penalty, config.loss._target_.rpartition(".")[2])
+    if step != (0, 1, None, "NonSaturating"):
+        sys.exit(f"the bare loop has the default's step alone, not {step}")
     allocator.keep_freed_memory()
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_float32_matmul_precision("high")
     g, d = (instantiate(config[name]).to(device, memory_format=torch.channels_last).train()
             for name in ("model", "discriminator"))  # fmt: skip
     on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.set_float32_matmul_precision("high")
     optimizer_d, optimizer_g = (
-        torch.optim.Adam(network.parameters(), config.optimizer.lr, tuple(config.optimizer.betas), fused=True,
-                         capturable=on_gpu)
-        for network in (d, g)
-    )  # fmt: skip
+        torch.optim.Adam(network.parameters(), settings.lr, tuple(settings.betas), fused=True, capturable=on_gpu)
+        for network, settings in ((d, config.optimizer.discriminator), (g, config.optimizer.generator))
+    )
     data = instantiate(config.data)
     data.prepare_data()
     data.setup("fit")

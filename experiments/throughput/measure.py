@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from dcgan.allocator import keep_freed_memory
 from experiments.bench import bare, configured, endless, machine, show, write
 
 HERE = Path(__file__).parent
@@ -59,7 +60,7 @@ def shipped(steps: int, overrides: list[str]) -> dict:
 
 def said_by(script: str, steps: int, overrides: list[str]) -> dict:
     run = timed(["-m", f"experiments.throughput.{script}", str(steps), *overrides])
-    return run | json.loads(run["text"].splitlines()[-1])
+    return run | json.loads(next(line for line in reversed(run["text"].splitlines()) if line.startswith("{")))
 
 
 def loop(script: str) -> Callable[[int, list[str]], dict]:
@@ -98,12 +99,13 @@ def race(rounds: int, steps: int, overrides: list[str]) -> list[dict]:
             {"arm": name, "images_per_second": middle(rates, 1)}
             | {"shipped_over_it": middle([a / b for a, b in zip(ours, rates, strict=True)], 3)}
             | {"peak_mb": middle([run["peak_mb"] for run in runs[name]], 0), "first_step_s": middle(starts, 1)}
-            | {"beyond_imports_s": middle([a - b for a, b in zip(starts, imports, strict=True)], 1)}
         )
+    starts = [run["first_step"] for run in runs["dcgan.train as shipped"]]
+    rows[0]["beyond_imports_s"] = middle([a - b for a, b in zip(starts, imports, strict=True)], 1)
     shares = middle([run["share"] for run in runs[INSIDE]], 3)
     rest = middle([run["ms_outside"] for run in runs[INSIDE]], 1)
     rows[0] |= {"in_the_step": shares, "ms_outside_a_step": rest}
-    rows += [{"arm": name, "first_step_s": middle([run["seconds"] for run in runs[name]], 1)} for name in STARTS]
+    rows += [{"arm": name, "whole_s": middle([run["seconds"] for run in runs[name]], 1)} for name in STARTS]
     return rows
 
 
@@ -119,13 +121,13 @@ GRID = {
 }
 
 
-def scaling(rounds: int, seconds: float) -> list[dict]:
+def scaling(rounds: int, seconds: float, overrides: list[str]) -> list[dict]:
     """Images per second of the step alone, one thing changed at a time, the values of one grid alternating."""
     rows = []
     for key, values in GRID.items():
         arms = {}
         for value in values:
-            config = configured(f"{key}={value}")
+            config = configured(*overrides, f"{key}={value}")
             arms[value] = (bare(config).training_step, endless(config), config.data.batch_size, [])
         for i in range(rounds + 1):
             for step, batches, n, rates in arms.values():
@@ -185,8 +187,10 @@ def main() -> None:
     parser.add_argument("--scaling", action="store_true")
     parser.add_argument("overrides", nargs="*", default=[])
     arguments = parser.parse_args()
+    keep_freed_memory()
+    machine()
     if arguments.scaling:
-        rows = scaling(arguments.rounds, seconds=1.5)
+        rows = scaling(arguments.rounds, 1.5, arguments.overrides)
         draw(rows)
         rows += processes(3, arguments.steps)
         name = "scaling.csv"
@@ -194,7 +198,8 @@ def main() -> None:
         rows = race(arguments.rounds, arguments.steps, arguments.overrides)
         name = "results.csv"
     show(rows)
-    write(HERE / name, rows)
+    how = {"steps": arguments.steps, "rounds": arguments.rounds, "overrides": " ".join(arguments.overrides)}
+    write(HERE / name, [row | how for row in rows])
 
 
 if __name__ == "__main__":

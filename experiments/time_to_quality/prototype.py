@@ -47,10 +47,11 @@ class Prototype:
             for network in (self.discriminator, self.generator)
         )
         self.step = 0
+        self.rng = torch.Generator().manual_seed(seed)  # other arms of a race seed the global one
 
     def training_step(self, real: Tensor) -> None:
         d, g = self.discriminator, self.generator
-        fake = g(torch.randn(len(real), LATENT))
+        fake = g(torch.randn(len(real), LATENT, generator=self.rng))
         loss_d = F.softplus(-d(real)).mean() + F.softplus(d(fake.detach())).mean()
         self.optimizer_d.zero_grad()
         loss_d.backward()

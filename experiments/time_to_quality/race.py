@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcgan.allocator import keep_freed_memory
 from dcgan.grids import image_grid, save_png
 from dcgan.prior import Normal
-from experiments.bench import Referee, bare, configured, endless, write
+from experiments.bench import Referee, bare, configured, endless, machine, write
 from experiments.time_to_quality.prototype import BATCH, LATENT, Prototype
 
 HERE = Path(__file__).parent
@@ -69,8 +70,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--until", type=float, default=240)
     arguments = parser.parse_args()
+    keep_freed_memory()
+    machine()
     referee, curves = Referee(10_000), HERE / "curves.csv"
     rows: list[dict[str, Any]] = list(csv.DictReader(curves.open())) if curves.exists() else []
+    again = [(arm, str(seed)) for arm in arguments.arms for seed in arguments.seeds]
+    rows = [row for row in rows if (row["arm"], row["seed"]) not in again]
     for seed in arguments.seeds:
         contenders = [Contender(arm, seed) for arm in arguments.arms]
         reached = 0.0

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from experiments.bench import Referee, bare, configured, endless, write
+from dcgan.allocator import keep_freed_memory
+from experiments.bench import Referee, bare, configured, endless, machine, write
 
 HERE = Path(__file__).parent
 RUNGS = (25, 60, 130, 260)  # seconds of training, in all, on one thread
@@ -126,6 +127,8 @@ def main() -> None:
     parser.add_argument("--rng", type=int, default=0)
     parser.add_argument("--space", choices=[*SPACES, "finals"], default="wide")
     arguments = parser.parse_args()
+    keep_freed_memory()
+    machine()
     torch.set_num_threads(arguments.threads)
     share, shares = map(int, arguments.share.split("/"))
     rng = random.Random(arguments.rng)
