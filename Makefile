@@ -18,7 +18,7 @@ install: .venv/installed ## the set-up alone: .venv from the lock of exact versi
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: install ## train for two to three minutes on the CPU and draw readable digits
+demo: install ## train for about two minutes on the CPU and draw readable digits
 	@$(BIN)/python -m dcgan.demo
 
 test: check ## format, lint, types, then all the tests
