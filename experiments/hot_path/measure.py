@@ -54,9 +54,9 @@ def choices_of_the_step() -> list[dict]:
     twice = bare(config)
     generate = twice.generator.forward
 
-    def recomputed(z):
-        generate(z)
-        return generate(z)
+    def recomputed(z, label):
+        generate(z, label)
+        return generate(z, label)
 
     twice.generator.forward = recomputed
     foreach = bare(config)
