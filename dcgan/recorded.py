@@ -1,7 +1,5 @@
 """A training step that a GPU replays as a whole, instead of waiting for Python to launch each of its kernels."""
 
-import gc
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -14,6 +12,7 @@ from torch.optim import Optimizer
 
 from dcgan.checks import UserError
 from dcgan.gan import GAN
+from dcgan.graphs import on_stream, recorded
 
 WARM_UP = 3  # steps before the recording: libraries allocate in their first ones, which a graph cannot do
 
@@ -81,27 +80,3 @@ def capturable(optimizers: list[Optimizer]) -> Iterator[None]:
         yield
     finally:
         mark(False)
-
-
-def on_stream(side: torch.cuda.Stream, step: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """A step on another stream than the default one, where a recording must be warmed up (PyTorch's CUDA graphs)."""
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        outputs = step()
-    torch.cuda.current_stream().wait_stream(side)
-    return outputs
-
-
-def recorded(side: torch.cuda.Stream, step: Callable[[], None]) -> Callable[[], None]:
-    """A step's kernels as one CUDA graph, to be called; Python runs through the step once, the GPU does not.
-
-    side: of this run's GPU; torch's own choice stays with the first GPU of the process.
-    """
-    gc.collect()  # memory of an earlier run of this process, which a graph must not free
-    graph = torch.cuda.CUDAGraph()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="The CUDA Graph is empty")
-        # thread_local: the readers of image_folder go on with their own work for the GPU meanwhile
-        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
-            step()
-    return graph.replay

@@ -5,29 +5,36 @@ Run them from the root of the repository: `python -m experiments.<name>.<script>
 
 import csv
 import platform
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dcgan import cli, report
-from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
+from dcgan import report
+from dcgan.allocator import keep_freed_memory
 from dcgan.gan import GAN
 from dcgan.measuring import reference
 from dcgan.metrics.distances import FrechetDistance
 from dcgan.trained import latents
 from dcgan.training import build_gan
+from experiments.composing import configured
 
 
-def configured(*overrides: str, command: str = "train") -> DictConfig:
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        return compose(command, overrides=list(overrides))
+def begin(threads: int | None = None) -> None:
+    """What a benchmark does first: memory as a training has it, and a look at the machine and the commit.
+
+    threads: of torch; None: as many as it takes.
+    """
+    keep_freed_memory()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    machine()
 
 
 def bare(config: DictConfig) -> GAN:
@@ -50,6 +57,19 @@ def endless(config: DictConfig) -> Iterator[tuple[Tensor, Tensor | None]]:
         loader.sampler.set_epoch(epoch)
         yield from loader
         epoch += 1
+
+
+class Clocked:
+    """A training that goes on by its own clock: `seconds` are those of its steps so far."""
+
+    def __init__(self, step: Callable[[], object]) -> None:
+        self.step, self.seconds = step, 0.0
+
+    def train(self, until: float) -> None:
+        started = time.perf_counter() - self.seconds
+        while time.perf_counter() - started < until:
+            self.step()
+        self.seconds = time.perf_counter() - started
 
 
 class Referee:

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+
 FAULTS = """
 import resource
 from dcgan.allocator import keep_freed_memory
@@ -32,13 +34,11 @@ def faults(**environment: str) -> tuple[int, int]:
     return as_it_comes, kept
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_freed_memory_is_kept():
     as_it_comes, kept = faults()
     assert kept * 20 < as_it_comes
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_a_users_own_settings_of_malloc_stay():
     as_it_comes, kept = faults(MALLOC_MMAP_THRESHOLD_="65536")
     assert kept * 2 > as_it_comes

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from experiments.bench import bare, configured, endless
+from experiments.bench import bare, endless
+from experiments.composing import configured
 from experiments.throughput import measure
 from experiments.time_to_quality import race, search
 from experiments.time_to_quality.prototype import BATCH, LATENT, Prototype

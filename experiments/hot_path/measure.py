@@ -23,12 +23,12 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from dcgan.allocator import keep_freed_memory
 from dcgan.callbacks import Activity, Monitor, Samples
 from dcgan.gan import GAN
 from dcgan.training import build_gan
 from dcgan.upsampling import UpsampleConv
-from experiments.bench import bare, configured, show, write
+from experiments.bench import bare, begin, endless, show, write
+from experiments.composing import configured
 
 HERE = Path(__file__).parent
 ROUNDS, STEPS = 9, 10
@@ -60,11 +60,8 @@ def choices_of_the_step() -> list[dict]:
 
     twice.generator.forward = recomputed
     foreach = bare(config)
-    slower = [
-        torch.optim.Adam(network.parameters(), config.optimizer.lr, tuple(config.optimizer.betas), foreach=True)
-        for network in (foreach.discriminator, foreach.generator)
-    ]
-    foreach.optimizers = lambda: slower
+    for optimizer in foreach.optimizers():
+        optimizer.param_groups[0].update(fused=False, foreach=True)
     arms = {
         "shipped": (bare(config).training_step, None),
         "nearest upsampling, then a convolution, instead of one transposed convolution": (
@@ -121,10 +118,7 @@ def around_the_step(folder: Path) -> list[dict]:
         return (started[-1] - started[10]) / (len(started) - 11)
 
     def loop() -> float:
-        data = instantiate(config.data)
-        data.setup("fit")
-        batches = iter(data.train_dataloader())
-        step = bare(config).training_step
+        batches, step = endless(config), bare(config).training_step
         for i in range(10):
             step(next(batches), i)
         started = time.perf_counter()
@@ -156,7 +150,8 @@ def around_the_step(folder: Path) -> list[dict]:
 
 ALLOCATOR = """
 import statistics, sys, time, torch
-from experiments.bench import bare, configured, endless
+from experiments.bench import bare, endless
+from experiments.composing import configured
 config = configured("experiment=demo")
 gan, batches, times = bare(config), endless(config), []
 for i in range(60):
@@ -200,7 +195,7 @@ def rows(part: str, times: dict[str, list[float]]) -> list[dict]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    keep_freed_memory()
+    begin()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         table = choices_of_the_step() + allocator() + around_the_step(Path(folder))

@@ -19,7 +19,8 @@ from dcgan.health import diversity
 from dcgan.measuring import measure, reference, that_apply
 from dcgan.metrics.memorization import to_train
 from dcgan.trained import latents
-from experiments.bench import bare, configured, machine
+from experiments.bench import bare, machine
+from experiments.composing import configured
 
 HERE = Path(__file__).parent
 ROUNDS, STEPS = 5, 20

@@ -11,24 +11,21 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor
 
-from dcgan import allocator, cli
-from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
-
-WARM_UP = 25
+from dcgan.allocator import keep_freed_memory
+from dcgan.graphs import on_stream, recorded
+from experiments.composing import WARM_UP, configured
 
 
 def main() -> None:
     steps, overrides = int(sys.argv[1]), sys.argv[2:]
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        config = compose("train", overrides=overrides)
-    step = (config.ema.decay, config.discriminator_steps, config.penalty, config.loss._target_.rpartition(".")[2])
-    if step != (0, 1, None, "NonSaturating"):
-        sys.exit(f"the bare loop has the default's step alone, not {step}")
-    allocator.keep_freed_memory()
+    config = configured(*overrides)
+    kind = (config.ema.decay, config.discriminator_steps, config.penalty, config.loss._target_.rpartition(".")[2])
+    if kind != (0, 1, None, "NonSaturating"):
+        sys.exit(f"the bare loop has the default's step alone, not {kind}")
+    keep_freed_memory()
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     g, d = (instantiate(config[name]).to(device, memory_format=torch.channels_last).train()
@@ -59,7 +56,7 @@ def main() -> None:
         loss_g.backward()
         optimizer_g.step()
 
-    run = recorded(step, n, device) if on_gpu else step
+    run = replayed(step, n, device) if on_gpu else step
     marks = {}
     for i in range(steps):
         if i == WARM_UP:
@@ -77,24 +74,18 @@ def now(device: torch.device, clock: Callable[[], float] = time.perf_counter) ->
     return clock()
 
 
-def recorded(step: Callable[[Tensor], None], n: int, device: torch.device) -> Callable[[Tensor], None]:
-    """The step as one CUDA graph; three steps before, on a side stream, make what it needs."""
-    static = torch.zeros(n, dtype=torch.int64, device=device)
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step(static)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step(static)
+def replayed(step: Callable[[Tensor], None], n: int, device: torch.device) -> Callable[[Tensor], None]:
+    """The step as one CUDA graph; three steps before make what it needs."""
+    static, side = torch.zeros(n, dtype=torch.int64, device=device), torch.cuda.Stream()
+    for _ in range(3):
+        on_stream(side, lambda: step(static))
+    replay = recorded(side, lambda: step(static))
 
-    def replay(index: Tensor) -> None:
+    def run(index: Tensor) -> None:
         static.copy_(index)
-        graph.replay()
+        replay()
 
-    return replay
+    return run
 
 
 if __name__ == "__main__":

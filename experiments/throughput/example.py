@@ -10,22 +10,17 @@ import sys
 import time
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from dcgan import cli
-from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
-
-WARM_UP = 25
+from experiments.composing import WARM_UP, configured
 
 
 def main() -> None:
     steps, overrides = int(sys.argv[1]), sys.argv[2:]
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        config = compose("train", overrides=overrides)
+    config = configured(*overrides)
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator, discriminator = instantiate(config.model).to(device), instantiate(config.discriminator).to(device)

@@ -13,7 +13,7 @@ from unittest import mock
 
 from dcgan import train
 from dcgan.gan import GAN
-from experiments.throughput.bare import WARM_UP
+from experiments.composing import WARM_UP
 
 
 def main() -> None:

@@ -18,11 +18,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dcgan.allocator import keep_freed_memory
-from experiments.bench import bare, configured, endless, machine, show, write
+from experiments.bench import bare, begin, endless, machine, show, write
+from experiments.composing import WARM_UP, configured
 
 HERE = Path(__file__).parent
-WARM_UP = 25  # steps, a row of metrics.csv
 IMPORTS = "import torch, lightning"
 
 
@@ -187,8 +186,7 @@ def main() -> None:
     parser.add_argument("--scaling", action="store_true")
     parser.add_argument("overrides", nargs="*", default=[])
     arguments = parser.parse_args()
-    keep_freed_memory()
-    machine()
+    begin()
     if arguments.scaling:
         rows = scaling(arguments.rounds, 1.5, arguments.overrides)
         draw(rows)

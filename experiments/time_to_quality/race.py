@@ -6,19 +6,15 @@ training steps alone. Rows are added to curves.csv; `python -m experiments.time_
 
 import argparse
 import csv
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from dcgan.allocator import keep_freed_memory
 from dcgan.grids import image_grid, save_png
-from dcgan.prior import Normal
-from experiments.bench import Referee, bare, configured, endless, machine, write
-from experiments.time_to_quality.prototype import BATCH, LATENT, Prototype
+from experiments.bench import Clocked, Referee, bare, begin, endless, write
+from experiments.composing import configured
+from experiments.time_to_quality.prototype import BATCH, Prototype
 
 HERE = Path(__file__).parent
 MARKS = (15, 30, 60, 90, 120, 180, 240, 360, 480, 600, 900, 1200, 1500, 1800)  # seconds of training
@@ -30,38 +26,22 @@ RECIPES = {
 }
 
 
-class Contender:
-    """An arm with one seed: its networks, its batches, and how long it has trained."""
+class Contender(Clocked):
+    """An arm with one seed, and its training so far; `latent` draws its noise."""
 
     def __init__(self, arm: str, seed: int) -> None:
-        self.arm, self.seed, self.seconds = arm, seed, 0.0
-        self.advance: Callable[[tuple[Tensor, Any]], Any]
-        self.batches: Iterator[tuple[Tensor, Any]]
+        self.arm = arm
+        self.model: Any
+        self.latent: Any
         if arm == "prototype":
-            self.batches = endless(configured(f"data.batch_size={BATCH}", f"seed={seed}"))
-            self.model: Any = Prototype(seed)
-            self.advance = lambda batch: self.model.training_step(batch[0])
-            self.latent: Any = Latent()
+            batches = endless(configured(f"data.batch_size={BATCH}", f"seed={seed}"))
+            self.model = self.latent = Prototype(seed)
+            super().__init__(lambda: self.model.training_step(next(batches)[0]))
         else:
             config = configured(*RECIPES[arm], f"seed={seed}")
-            self.batches, self.model = endless(config), bare(config)
-            self.advance = lambda batch: self.model.training_step(batch, 0)
+            batches, self.model = endless(config), bare(config)
             self.latent = self.model.generator
-
-    def train(self, until: float) -> None:
-        started = time.perf_counter() - self.seconds
-        while time.perf_counter() - started < until:
-            self.advance(next(self.batches))
-        self.seconds = time.perf_counter() - started
-
-
-class Latent:
-    """The noise of the prototype, which is no generator of this package."""
-
-    latent_dim, classes = LATENT, 0
-
-    def draw_z(self, n: int, device: torch.device, rng: torch.Generator | None = None) -> Tensor:
-        return Normal()(n, LATENT, device, rng)
+            super().__init__(lambda: self.model.training_step(next(batches), 0))
 
 
 def main() -> None:
@@ -70,8 +50,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--until", type=float, default=240)
     arguments = parser.parse_args()
-    keep_freed_memory()
-    machine()
+    begin()
     referee, curves = Referee(10_000), HERE / "curves.csv"
     rows: list[dict[str, Any]] = list(csv.DictReader(curves.open())) if curves.exists() else []
     again = [(arm, str(seed)) for arm in arguments.arms for seed in arguments.seeds]
@@ -90,7 +69,7 @@ def main() -> None:
                     {"arm": contender.arm, "seed": seed, "seconds": f"{contender.seconds:.1f}"}
                     | {"step": contender.model.step, "frechet": f"{figure:.3f}"}
                 )
-                print(*list(rows[-1].values())[:5], flush=True)
+                print(*rows[-1].values(), flush=True)
             write(curves, rows)
         for contender in contenders:
             z = contender.latent.draw_z(64, torch.device("cpu"), torch.Generator().manual_seed(0))

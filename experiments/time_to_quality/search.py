@@ -8,13 +8,10 @@ worth as much as a better one. Two shares at a time, with a thread each, use two
 import argparse
 import math
 import random
-import time
 from pathlib import Path
 
-import torch
-
-from dcgan.allocator import keep_freed_memory
-from experiments.bench import Referee, bare, configured, endless, machine, write
+from experiments.bench import Clocked, Referee, bare, begin, endless, write
+from experiments.composing import configured
 
 HERE = Path(__file__).parent
 RUNGS = (25, 60, 130, 260)  # seconds of training, in all, on one thread
@@ -68,14 +65,14 @@ SPACES = {"wide": WIDE, "narrow": NARROW}
 
 SOON = "model.hidden_width=512 optimizer.generator.lr=0.003 optimizer.discriminator.lr=0.001 model.latent_dim=32"
 LATE = "optimizer.generator.lr=0.002 optimizer.discriminator.lr=0.0005 optimizer.betas=[0.5,0.99] model.latent_dim=100"
-NARROWER = "hidden_width=256"
+THIN = "model.hidden_width=128 discriminator.hidden_width=256"
 SMOOTH = "loss.label_smoothing=0.1"
 # the best of both searches, the one good early and the other late, and what lies between them; none is sorted out
 FINALISTS = [
     f"data.batch_size=64 ema.decay=0.998 {recipe}".split()
     for recipe in (
         f"model=upsample_conv model.base_channels=16 {SOON}",
-        f"model=pixel_shuffle model.base_channels=24 model.hidden_width=128 {LATE} {SMOOTH} discriminator.{NARROWER}",
+        f"model=pixel_shuffle model.base_channels=24 {THIN} {LATE} {SMOOTH}",
         f"model=upsample_conv model.base_channels=24 {SOON}",
         f"model=upsample_conv model.base_channels=24 model.hidden_width=256 {LATE} {SMOOTH}",
         f"model=upsample_conv model.base_channels=24 {SOON} optimizer.betas=[0.5,0.99] {SMOOTH}",
@@ -94,25 +91,13 @@ BASELINE = [
 ]
 
 
-class Candidate:
+class Candidate(Clocked):
     """A recipe and its training so far."""
 
     def __init__(self, overrides: list[str], seed: int) -> None:
-        self.overrides, self.seed = overrides, seed
         config = configured(*overrides, f"seed={seed}")
-        self.gan, self.batches = bare(config), endless(config)
-        self.seconds, self.curve = 0.0, []
-
-    def train(self, until: float) -> None:
-        started = time.perf_counter() - self.seconds
-        while (now := time.perf_counter() - started) < until:
-            self.gan.training_step(next(self.batches), 0)
-        self.seconds = now
-
-    def measure(self, referee: Referee) -> float:
-        figure = referee(self.gan.sample, self.gan.generator, self.seed)
-        self.curve.append((self.seconds, self.gan.step, figure))
-        return figure if math.isfinite(figure) else math.inf
+        self.gan, batches = bare(config), endless(config)
+        super().__init__(lambda: self.gan.training_step(next(batches), 0))
 
 
 def draw(space: dict[str, list[list[str]]], rng: random.Random) -> list[str]:
@@ -127,9 +112,7 @@ def main() -> None:
     parser.add_argument("--rng", type=int, default=0)
     parser.add_argument("--space", choices=[*SPACES, "finals"], default="wide")
     arguments = parser.parse_args()
-    keep_freed_memory()
-    machine()
-    torch.set_num_threads(arguments.threads)
+    begin(arguments.threads)
     share, shares = map(int, arguments.share.split("/"))
     rng = random.Random(arguments.rng)
     finals = arguments.space == "finals"
@@ -144,12 +127,18 @@ def main() -> None:
         for i in order:
             candidate = candidates.get(i) or Candidate(recipes[i], arguments.rng)
             candidate.train(until)
-            figure = candidate.measure(referee)
-            ranked.append((figure, i))
+            figure = referee(candidate.gan.sample, candidate.gan.generator, arguments.rng)
+            ranked.append((figure if math.isfinite(figure) else math.inf, i))
             candidates[i] = candidate
-            seconds, step, _ = candidate.curve[-1]
+            step = candidate.gan.step
             rows.append(
-                {"share": arguments.share, "candidate": i, "rung": rung, "seconds": f"{seconds:.1f}", "step": step}
+                {
+                    "share": arguments.share,
+                    "candidate": i,
+                    "rung": rung,
+                    "seconds": f"{candidate.seconds:.1f}",
+                    "step": step,
+                }
                 | {"frechet": f"{figure:.2f}", "overrides": " ".join(recipes[i])}
             )
             write(HERE / f"search_{arguments.space}_{share}.csv", rows)
