@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from dcgan.networks import evaluating, hidden_activations
+from dcgan.networks import hidden_activations
+from dcgan.passes import evaluating
 
 DEAD_DERIVATIVE = 1e-3
 SATURATED_SHARE_OF_MAXIMUM = 0.01

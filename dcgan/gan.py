@@ -14,8 +14,10 @@ from torch.optim import Optimizer
 from dcgan.checks import check_int, check_number
 from dcgan.ema import EMA
 from dcgan.losses import Loss
-from dcgan.networks import BATCH_NORM, LatentModel, evaluating, frozen, start_statistics
+from dcgan.networks import LatentModel
+from dcgan.normalization import BATCH_NORM
 from dcgan.optimizers import Adam
+from dcgan.passes import evaluating, frozen, separate_statistics, start_statistics
 from dcgan.penalties import GradientPenalty
 from dcgan.pixels import PixelRange
 from dcgan.processes import gather
@@ -119,8 +121,10 @@ class GAN(L.LightningModule):
             z = self.generator.draw_z(len(real), self.device)
             with torch.set_grad_enabled(k == len(real_batches)):  # only the last fakes have a G update to come
                 fake = self.generator(z, label)  # the reals' labels, which so tell nothing of real and fake
-            real_logits = self.discriminator(real, label).float()
-            fake_logits = self.discriminator(fake.detach(), label).float()
+            with separate_statistics(self.discriminator, 2):
+                both_labels = None if label is None else torch.cat((label, label))
+                logits = self.discriminator(torch.cat((real, fake.detach())), both_labels).float()
+            real_logits, fake_logits = logits.chunk(2)
             loss_d = self.loss.discriminator(real_logits, fake_logits)
             if self.penalty is not None:
                 critic = partial(self.discriminator, label=label)

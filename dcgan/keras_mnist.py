@@ -5,8 +5,8 @@ from functools import partial
 from torch import nn
 
 from dcgan.checks import check_int, check_number
-from dcgan.networks import BATCH_NORM, Activation, ImageModel, LatentModel, Layers, block, init_weights
-from dcgan.normalization import Normalization
+from dcgan.networks import Activation, ImageModel, LatentModel, Layers, ToFeatures, ToMap, block, init_weights
+from dcgan.normalization import BATCH_NORM, Normalization
 from dcgan.prior import Prior
 from dcgan.upsampling import UpsampleConv
 
@@ -41,7 +41,7 @@ class KerasGenerator(LatentModel):
             "project",
             block(partial(nn.Linear, latent_dim + classes, wide * start**2), nn.Identity(), activation),
         )
-        self.start.add_module("to_map", nn.Unflatten(1, (wide, start, start)))
+        self.start.add_module("to_map", ToMap(wide, start))
         self.doublings = Layers(
             block(partial(UpsampleConv, wide + classes, wide), normalization.conv(wide), activation),
             block(partial(UpsampleConv, wide + classes, narrow), normalization.conv(narrow), activation),
@@ -89,7 +89,7 @@ class KerasDiscriminator(ImageModel):
             block(partial(nn.Conv2d, c + planes, d, 3, 1, 1), normalization.conv(d), activation, dropout),
         )
         side = (image_size // 4 + 2) // 2  # quartered, one row more, halved and rounded up
-        self.head = Layers(nn.Flatten())
+        self.head = Layers(ToFeatures())
         self.finish(d * side**2, spectral_norm)
         set_momentum(self)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dcgan.checks import UserError, first_line
 from dcgan.files import atomic_path
-from dcgan.networks import evaluating
+from dcgan.passes import evaluating
 
 
 class CSVMetrics(Logger):

@@ -5,25 +5,22 @@ dense hidden layer of its authors' own MNIST network in front, and, where the ne
 Osindero 2014), the label where that network has it: beside the input of every layer.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations
 
 from dcgan.checks import check_int, check_number
-from dcgan.normalization import Normalization
+from dcgan.normalization import BATCH_NORM, Normalization
 from dcgan.prior import Prior
 from dcgan.upsampling import PixelShuffleConv
 
 Activation = Callable[[], nn.Module]  # a new module at each call: a PReLU must not share its slope between layers
 Resampling = Callable[..., nn.Module]  # (in_channels, out_channels, bias=)
-BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
-RESHAPES = (nn.Flatten, nn.Unflatten)
 
 
 def doublings(image_size: int) -> tuple[int, int]:
@@ -98,12 +95,30 @@ def beside(x: Float[Tensor, "n c *hw"], y: Float[Tensor, "n k"] | None) -> Float
     return torch.cat((x, planes), dim=1)
 
 
+class ToFeatures(nn.Module):
+    """Maps to rows of features, pixel after pixel: the order they have in memory (channels_last), so nothing moves."""
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h*w*c"]:
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
+class ToMap(nn.Module):
+    """The way back, from rows of features to maps of so many channels and size x size pixels."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.channels, self.size = channels, size
+
+    def forward(self, x: Float[Tensor, "n features"]) -> Float[Tensor, "n c h w"]:
+        return x.unflatten(1, (self.size, self.size, self.channels)).permute(0, 3, 1, 2)
+
+
 class Layers(nn.Sequential):
     """Layers in a row; each but a mere reshaping sees the one-hot label, where there is one, beside its input."""
 
     def forward(self, x: Float[Tensor, "*shape"], y: Float[Tensor, "n k"] | None = None) -> Float[Tensor, "*out"]:
         for layer in self:
-            x = layer(x) if isinstance(layer, RESHAPES) else layer(beside(x, y))
+            x = layer(x) if isinstance(layer, ToFeatures | ToMap) else layer(beside(x, y))
         return x
 
 
@@ -197,9 +212,9 @@ class Generator(LatentModel):
                 "project",
                 block(partial(nn.Linear, hidden + classes, features), normalization.dense(features), activation),
             )
-            self.start.add_module("to_map", nn.Unflatten(1, (channels_in[0], start, start)))
+            self.start.add_module("to_map", ToMap(channels_in[0], start))
         else:
-            self.start.add_module("to_map", nn.Unflatten(1, (latent_dim, 1, 1)))
+            self.start.add_module("to_map", ToMap(latent_dim, 1))
             self.start.add_module(
                 "project",
                 block(
@@ -300,7 +315,7 @@ class Discriminator(ImageModel):
             ),
         )
         self.head = Layers()
-        self.head.add_module("flatten", nn.Flatten())
+        self.head.add_module("flatten", ToFeatures())
         if hidden:
             self.head.add_module(
                 "hidden",
@@ -314,54 +329,3 @@ def apply_spectral_norm(network: nn.Module) -> None:
     for module in list(network.modules()):
         if isinstance(module, nn.Conv2d | nn.Linear):
             parametrizations.spectral_norm(module)
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Forward passes in here leave the network as it is: no weight gradients, no running statistics, no power
-    iteration of spectral norm. Batch norm still normalises by its batch and dropout still drops."""
-    trainable = [p for p in network.parameters() if p.requires_grad]
-    norms = [m for m in network.modules() if isinstance(m, BATCH_NORM)]
-    parametrized = [m for m in network.modules() if isinstance(m, parametrize.ParametrizationList)]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    for norm in norms:
-        norm.track_running_stats = False
-    for module in parametrized:
-        module.eval()
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
-        for norm in norms:
-            norm.track_running_stats = True
-        for module in parametrized:
-            module.train()
-
-
-@contextmanager
-def evaluating(*networks: nn.Module) -> Iterator[None]:
-    """The networks in eval mode: no running statistics move, no dropout drops. Each gets its own mode back."""
-    modes = [network.training for network in networks]
-    for network in networks:
-        network.eval()
-    try:
-        yield
-    finally:
-        for network, mode in zip(networks, modes, strict=True):
-            network.train(mode)
-
-
-@torch.no_grad()
-def start_statistics(network: nn.Module, *batch: Tensor | None) -> None:
-    """Set the running statistics of batch norm to those of the batch, so that a new network draws in eval mode
-    what it draws in training: from (0, 1) they would need some 50 steps to get there, and pictures until then would
-    be grey."""
-    norms = [m for m in network.modules() if isinstance(m, BATCH_NORM)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-    network(*batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum

@@ -56,4 +56,5 @@ class Nothing:
         return nn.Identity()
 
 
+BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)  # whose output depends on the whole batch
 Normalization = Batch | Instance | Layer | Nothing

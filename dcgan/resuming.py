@@ -16,7 +16,6 @@ from dcgan.checks import UserError, check_number, first_line
 from dcgan.cli import explain
 from dcgan.gan import GAN
 from dcgan.sweeps import rank
-from dcgan.trained import FORMAT, read_checkpoint
 
 NOT_THE_SAME = "what comes is not, bit for bit, what it would have been"
 # what a resumed run may change: how long, where, and what is written; never the maths
@@ -58,17 +57,6 @@ def fitting(path: str | None) -> Iterator[None]:
         if path is None or explain(error) is not None:
             raise
         raise unfit(path, error) from error
-
-
-def read_resumed(path: str | Path) -> dict[str, Any]:
-    """A checkpoint that a training can go on from. UserError where images can be drawn from it at best."""
-    checkpoint = read_checkpoint(path)
-    if checkpoint["format"] != FORMAT:
-        raise UserError(
-            f"{path} is of an older version of dcgan (format {checkpoint['format']}, now {FORMAT}): images can be "
-            "drawn from it, but its training cannot go on; start a new run"
-        )
-    return checkpoint
 
 
 def resumed_config(

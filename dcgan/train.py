@@ -27,9 +27,10 @@ AUTO = "auto"  # ckpt_path: the newest checkpoint of the run folder, a new run w
 
 def resume(cfg: DictConfig, overrides: list[str], choices: dict[str, str]) -> tuple[DictConfig, dict[str, str]]:
     """The config and the choices of the checkpoint that cfg.ckpt_path names, with what `overrides` may change."""
-    from dcgan.resuming import fitting, read_resumed, resumed_config
+    from dcgan.resuming import fitting, resumed_config
+    from dcgan.trained import read_checkpoint
 
-    checkpoint = read_resumed(cfg.ckpt_path)
+    checkpoint = read_checkpoint(cfg.ckpt_path)
     groups = {override.partition("=")[0] for override in overrides} & set(choices)
     overridden = {group: choices[group] for group in groups}
     with fitting(cfg.ckpt_path):

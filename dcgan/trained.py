@@ -20,8 +20,7 @@ from dcgan.seal import check_seal
 from dcgan.seeding import Stream, derive_generator
 from dcgan.trusted import rebuild, refuse_unplain
 
-FORMAT = 3
-DRAWN_FROM = (2, 3)  # 1: D's last layer had another name; 2: other things that a training needs
+FORMAT = 4  # 3 had the features of the dense layers channel after channel
 LATENT_BLOCK = 64
 BATCH = 200  # larger ones draw no faster (experiments/sampling)
 WHOLE = 32  # batches of a multiple of it draw an image with the same arithmetic; a single image has another one
@@ -67,8 +66,11 @@ def check_format(path: Path, content: dict[str, Any]) -> None:
         raise UserError(f"{path} is not of dcgan (it names no format): use a file that dcgan has written")
     if number > FORMAT:
         raise UserError(f"{path} is of a newer version of dcgan (format {number}, this one knows {FORMAT}): update it")
-    if number not in DRAWN_FROM:
-        raise UserError(f"{path} is of an older version of dcgan (format {number}; this one knows {DRAWN_FROM})")
+    if number < FORMAT:
+        raise UserError(
+            f"{path} is of an older version of dcgan (format {number}, this one knows {FORMAT}): "
+            "train anew, or use the version that wrote it"
+        )
 
 
 def build(checkpoint: dict[str, Any], key: str) -> nn.Module:

@@ -27,8 +27,9 @@ from dcgan.processes import Agreement, bound_to_launcher, said_by_the_first
 from dcgan.progress import ProgressBar, print_outcome, print_summary
 from dcgan.recorded import RecordedGAN
 from dcgan.report import SUMMARY, Report
-from dcgan.resuming import fitting, read_resumed
+from dcgan.resuming import fitting
 from dcgan.sweeps import rank, several_processes
+from dcgan.trained import read_checkpoint
 from dcgan.trusted import refuse_foreign
 from dcgan.validation import Validation
 
@@ -67,7 +68,7 @@ def attempt(cfg: Any, run_dir: Path, choices: dict[str, str], gpu: int | None) -
     with fitting(cfg.ckpt_path):
         config: Any = {**cast(dict, OmegaConf.to_container(cfg, resolve=True)), "ckpt_path": None}
         refuse_foreign(config)  # whether it comes from a checkpoint or will go into one
-        step = read_resumed(cfg.ckpt_path)["step"] if cfg.ckpt_path else None
+        step = read_checkpoint(cfg.ckpt_path)["step"] if cfg.ckpt_path else None
 
         L.seed_everything(cfg.seed, verbose=False)  # the weights' initialisation
         gan, data = build_gan(cfg), instantiate(cfg.data)

@@ -1,9 +1,12 @@
+from copy import deepcopy
+
 import pytest
 import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from dcgan.networks import Discriminator, Generator, doublings, frozen, hidden_activations, start_statistics, widths
+from dcgan.networks import Discriminator, Generator, ToFeatures, ToMap, doublings, hidden_activations, widths
+from dcgan.passes import frozen, separate_statistics, start_statistics
 from tests.conftest import compose_config
 
 
@@ -234,3 +237,40 @@ def test_a_new_generator_draws_in_eval_mode_what_it_draws_in_training():
     start_statistics(generator, z)
     torch.testing.assert_close(generator.eval()(z), trained, atol=0.02, rtol=0)
     assert trained.std() > 0.05
+
+
+@pytest.mark.parametrize("choice", ["strided_conv", "keras_mnist"])
+@pytest.mark.parametrize("normalization", ["batch", "layer", "instance", "none"])
+def test_one_pass_over_two_batches_is_two_passes(choice, normalization):
+    _, together = build(
+        f"discriminator={choice}",
+        f"discriminator_normalization={normalization}",
+        "model.base_channels=4",
+        "hidden_width=16" if choice == "strided_conv" else "discriminator.dropout=0",
+    )
+    apart = deepcopy(together)
+    real, fake = torch.randn(8, 1, 28, 28), 3 * torch.randn(8, 1, 28, 28) + 1
+    with separate_statistics(together, 2):
+        logits = together(torch.cat((real, fake)))
+    expected = torch.cat((apart(real), apart(fake)))
+    torch.testing.assert_close(logits, expected)
+    weight = torch.randn(16)
+    (logits * weight).sum().backward()
+    (expected * weight).sum().backward()
+    for (name, parameter), other in zip(together.named_parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, other.grad, msg=lambda text, name=name: f"{name}: {text}")
+    for name, buffer in together.named_buffers():  # running statistics: the reals', then the fakes'
+        torch.testing.assert_close(buffer, apart.state_dict()[name])
+    # and outside a batch is one batch again
+    torch.testing.assert_close(together(torch.cat((real, fake))), apart(torch.cat((real, fake))))
+
+
+def test_features_of_a_map_are_where_channels_last_has_them_in_memory():
+    x = torch.randn(2, 3, 5, 5).to(memory_format=torch.channels_last)
+    row = ToFeatures()(x)
+    assert row.data_ptr() == x.data_ptr()
+    assert torch.equal(row[:, :3], x[:, :, 0, 0])
+    back = ToMap(3, 5)(row)
+    assert back.data_ptr() == x.data_ptr()
+    assert torch.equal(back, x)
+    assert back.is_contiguous(memory_format=torch.channels_last)

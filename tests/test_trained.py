@@ -193,7 +193,7 @@ def test_other_files_are_refused_in_a_sentence(plain_run, tmp_path):
         content["config"]["model"]["base_channels"] = 6
 
     def age(content):
-        content["format"] = 1
+        content["format"] = FORMAT - 1
 
     for path, sentence in (
         (tmp_path / "nowhere.ckpt", "there is no checkpoint"),
@@ -203,7 +203,7 @@ def test_other_files_are_refused_in_a_sentence(plain_run, tmp_path):
         (changed(plain_run, tmp_path / "wide.ckpt", widen), "has other weights than its config says"),
         (
             changed(plain_run, tmp_path / "old.ckpt", age),
-            "is of an older version of dcgan .format 1;",
+            "is of an older version of dcgan .format 3, this one knows 4.: train anew",
         ),
     ):
         with pytest.raises(UserError, match=sentence):

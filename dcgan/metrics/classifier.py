@@ -17,7 +17,7 @@ from dcgan.cache import save_tensors
 from dcgan.checks import UserError, check_int, check_number
 from dcgan.data import InMemoryData
 from dcgan.metrics.judge import BATCH, SHIPPED, SIZE, Classifier, judge_path
-from dcgan.networks import evaluating
+from dcgan.passes import evaluating
 from dcgan.pixels import fit_images
 
 VERSION = 1  # of the recipe: higher where judges trained before no longer compare

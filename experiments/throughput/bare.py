@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dcgan.allocator import keep_freed_memory
 from dcgan.graphs import on_stream, recorded
+from dcgan.passes import separate_statistics
 from experiments.composing import WARM_UP, configured
 
 
@@ -45,7 +46,9 @@ def main() -> None:
     def step(index: Tensor) -> None:
         real = images[index].float().div_(127.5).sub_(1)
         fake = g(torch.randn(n, config.model.latent_dim, device=device))
-        loss_d = F.softplus(-d(real)).mean() + F.softplus(d(fake.detach())).mean()
+        with separate_statistics(d, 2):
+            real_logits, fake_logits = d(torch.cat((real, fake.detach()))).chunk(2)
+        loss_d = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
         optimizer_d.zero_grad()
         loss_d.backward()
         optimizer_d.step()
