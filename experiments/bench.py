@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from dcgan import report
-from dcgan.allocator import keep_freed_memory
+from dcgan.cpu import prepare_cpu
 from dcgan.gan import GAN
 from dcgan.measuring import reference
 from dcgan.metrics.distances import FrechetDistance
@@ -31,7 +31,7 @@ def begin(threads: int | None = None) -> None:
 
     threads: of torch; None: as many as it takes.
     """
-    keep_freed_memory()
+    prepare_cpu()
     if threads is not None:
         torch.set_num_threads(threads)
     machine()

@@ -6,8 +6,6 @@ from omegaconf import DictConfig
 from dcgan import cli
 from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
 
-WARM_UP = 25  # steps that no rate counts: as many as make a row of metrics.csv
-
 
 def configured(*overrides: str, command: str = "train") -> DictConfig:
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):

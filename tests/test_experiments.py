@@ -1,42 +1,54 @@
 """The benchmarks and searches still run against the package as it is; their figures are not for tests."""
 
+import time
+
 import pytest
 import torch
 
 from experiments.bench import bare, endless
 from experiments.composing import configured
-from experiments.throughput import measure
+from experiments.throughput import turns
+from experiments.throughput.turns import Arm, take_turns
 from experiments.time_to_quality import race, search
 from experiments.time_to_quality.prototype import BATCH, LATENT, Prototype
 from tests.conftest import TINY
 
 
-@pytest.mark.parametrize(
-    ("script", "said"),
-    [
-        ("bare", {"images_per_second", "first_step"}),
-        ("example", {"images_per_second", "first_step"}),
-        ("inside", {"share", "ms_outside"}),
-    ],
-)
-def test_the_arms_of_the_benchmark_train(script, said):
-    extra = ["trainer=cpu", "evaluator=none"] if script == "inside" else []
-    run = measure.said_by(script, measure.WARM_UP + 4, [*TINY, "data.batch_size=2", *extra])
-    assert all(run[name] > 0 for name in said)
+def test_the_arms_of_the_benchmark_take_turns(monkeypatch):
+    monkeypatch.setattr(turns, "WARM_UP", 3)
+    small = [*TINY, "data.batch_size=2"]
+    arms = {
+        "shipped": Arm("shipped", [*small, "trainer=cpu", "evaluator=none"]),
+        "bare": Arm("bare", small),
+        "example": Arm("example", small),
+    }
+    found = take_turns(arms, turns=2, seconds=1.0)
+    assert found.keys() == arms.keys()
+    for run in found.values():
+        assert run["steps_per_second"] > 1
+        assert 0 < run["first_step"] < 300
+        assert run["peak_mb"] > 100
 
 
-def test_the_bare_loop_refuses_a_step_that_it_has_not():
-    with pytest.raises(measure.Failed, match="the bare loop has the default's step alone"):
-        measure.said_by("bare", 30, [*TINY, "ema.decay=.9"])
+def test_only_the_arm_whose_turn_it_is_trains(tmp_path):
+    training = turns.Training(Arm("bare", [*TINY, "data.batch_size=2"]), tmp_path)
+    try:
+        training.reach(3)
+        training.stand_still()
+        time.sleep(0.2)  # a signal takes a moment
+        before = training.steps
+        time.sleep(1)
+        assert training.steps == before
+        training.turn(1.0)
+        assert training.steps > before
+        assert 1.0 <= training.seconds < 2.0
+    finally:
+        training.end()
 
 
-def test_the_shipped_arm_is_read_behind_its_warm_up(monkeypatch):
-    """It reads a run's own files: from the rows behind the first one, and from the first step's picture."""
-    monkeypatch.setattr(measure, "WARM_UP", 2)
-    run = measure.shipped(4, [*TINY, "trainer=cpu", "log.every_n_steps=2", "evaluator=none"])
-    assert run["images_per_second"] > 0
-    assert 0 < run["first_step"] < run["seconds"]
-    assert run["peak_mb"] > 100
+def test_an_arm_that_ends_by_itself_is_told(monkeypatch):
+    with pytest.raises(turns.Failed, match="the bare loop has the default's step alone"):
+        take_turns({"bare": Arm("bare", [*TINY, "ema.decay=.9"])}, turns=1)
 
 
 def test_the_prototype_trains_and_draws():

@@ -7,10 +7,7 @@ samples, of which a run draws some twenty.
 """
 
 import logging
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -29,6 +26,7 @@ from dcgan.training import build_gan
 from dcgan.upsampling import UpsampleConv
 from experiments.bench import bare, begin, endless, show, write
 from experiments.composing import configured
+from experiments.throughput.turns import Arm, take_turns
 
 HERE = Path(__file__).parent
 ROUNDS, STEPS = 9, 10
@@ -148,31 +146,22 @@ def around_the_step(folder: Path) -> list[dict]:
     return rows("around", times) + rows("grid", {"one grid of samples, demo recipe": grids})
 
 
-ALLOCATOR = """
-import statistics, sys, time, torch
-from experiments.bench import bare, endless
-from experiments.composing import configured
-config = configured("experiment=demo")
-gan, batches, times = bare(config), endless(config), []
-for i in range(60):
-    started = time.perf_counter()
-    gan.training_step(next(batches), i)
-    times.append(time.perf_counter() - started)
-print(statistics.median(times[10:]))
-"""
-
-
-def allocator() -> list[dict]:
-    """What it costs that glibc gives the memory of large tensors back to the kernel: the step in fresh processes."""
-    keep = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
-    arms = {"glibc as it comes": {}, "glibc keeps freed memory": keep}
-    times: dict[str, list[float]] = {name: [] for name in arms}
-    for _ in range(ROUNDS):
-        for name, environment in arms.items():
-            command = [sys.executable, "-W", "ignore", "-c", ALLOCATOR]
-            out = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
-            times[name].append(float(out.stdout))
-    return rows("allocator", times)
+def libraries() -> list[dict]:
+    """What `dcgan.cpu` asks of the C libraries, one thing less at a time: trainings as shipped that take turns."""
+    arms = {
+        "as shipped": {},
+        "glibc gives freed memory back": {"GLIBC_TUNABLES": ""},  # any setting of the user's own does that
+        "MKL takes its own choice of kernels": {"MKL_CBWR": "OFF"},
+    }
+    table = []
+    for recipe in ((), ("experiment=fast",)):
+        contest = {name: Arm("shipped", recipe, environment) for name, environment in arms.items()}
+        times: dict[str, list[float]] = {name: [] for name in arms}
+        for _ in range(3):
+            for name, run in take_turns(contest, turns=15).items():
+                times[name].append(1 / run["steps_per_second"])
+        table += rows(" ".join(("libraries", *recipe)), times)
+    return table
 
 
 def rows(part: str, times: dict[str, list[float]]) -> list[dict]:
@@ -198,6 +187,6 @@ if __name__ == "__main__":
     begin()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
-        table = choices_of_the_step() + allocator() + around_the_step(Path(folder))
+        table = choices_of_the_step() + libraries() + around_the_step(Path(folder))
     show(table)
     write(HERE / "results.csv", table)

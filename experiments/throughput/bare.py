@@ -1,32 +1,31 @@
 """The ceiling of eager PyTorch: the configured networks in a loop that does nothing but train, everything tuned.
 
-`python -m experiments.throughput.bare STEPS [overrides]` prints what `measure` reads. On a GPU the whole step is one
-CUDA graph (not yet run on one).
+It tells of its steps (`turns`). On a GPU the whole step is one CUDA graph (not yet run on one).
 """
 
-import json
 import sys
-import time
 from collections.abc import Callable
+from itertools import count
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
 from torch import Tensor
 
-from dcgan.allocator import keep_freed_memory
+from dcgan.cpu import prepare_cpu
 from dcgan.graphs import on_stream, recorded
 from dcgan.passes import separate_statistics
-from experiments.composing import WARM_UP, configured
+from experiments.composing import configured
 
 
 def main() -> None:
-    steps, overrides = int(sys.argv[1]), sys.argv[2:]
+    ticks, overrides = Path(sys.argv[1]), sys.argv[2:]
     config = configured(*overrides)
     kind = (config.ema.decay, config.discriminator_steps, config.penalty, config.loss._target_.rpartition(".")[2])
     if kind != (0, 1, None, "NonSaturating"):
         sys.exit(f"the bare loop has the default's step alone, not {kind}")
-    keep_freed_memory()
+    prepare_cpu()
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     g, d = (instantiate(config[name]).to(device, memory_format=torch.channels_last).train()
@@ -60,21 +59,12 @@ def main() -> None:
         optimizer_g.step()
 
     run = replayed(step, n, device) if on_gpu else step
-    marks = {}
-    for i in range(steps):
-        if i == WARM_UP:
-            marks["warm"] = now(device)
-        run(torch.randint(len(images), (n,), device=device))
-        if i == 0:
-            first = now(device, time.time)
-    seconds = now(device) - marks["warm"]
-    print(json.dumps({"images_per_second": n * (steps - WARM_UP) / seconds, "first_step": first}))
-
-
-def now(device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return clock()
+    with ticks.open("ab", buffering=0) as file:
+        for i in count(1):
+            run(torch.randint(len(images), (n,), device=device))
+            if on_gpu and (i == 1 or i % 25 == 0):
+                torch.cuda.synchronize()  # what a turn has queued must end with it
+            file.write(b".")
 
 
 def replayed(step: Callable[[Tensor], None], n: int, device: torch.device) -> Callable[[Tensor], None]:
