@@ -17,6 +17,7 @@ from dcgan.grids import enlarge, fitting_factor, image_grid, write_png
 from dcgan.model_card import model_card
 from dcgan.outputs import atomic_folder
 from dcgan.trained import CONFIG, FORMAT, HUB_WEIGHTS, TrainedGenerator, network_of
+from dcgan.upsampling import UpsampleConv
 
 LARGEST_DIFFERENCE = 1e-4  # of values in [-1, 1] or [0, 1], from the generator's own
 SIZES = (1, 3, 64)  # of batches that are compared
@@ -47,6 +48,9 @@ def exported_program(generator: TrainedGenerator) -> ExportedProgram:
     """The graph for batches of any size, without the paths of the source files that it was traced from."""
     # torch.export calls a weight in another memory format incomplete
     network: nn.Module = copy.deepcopy(generator.network).to(memory_format=torch.contiguous_format)
+    for name, module in list(network.named_modules()):
+        if isinstance(module, UpsampleConv):
+            network.set_submodule(name, module.with_constant_weights())
     inputs = inputs_of(generator, EXAMPLE)
     program = torch.export.export(network, inputs, dynamic_shapes=[{0: Dim("batch")}] * len(inputs))
     for module in program.graph_module.modules():

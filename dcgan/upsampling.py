@@ -52,9 +52,22 @@ class UpsampleConv(nn.Sequential):
         upsample, conv = cast(nn.Upsample, self[0]), cast(nn.Conv2d, self[1])
         if upsample.mode == "bilinear":
             return super().forward(x)
-        # a mean over 2 x 2 cells is a quarter of their sum; a transposed convolution turns its kernel round
-        sums = 4 * F.avg_pool2d(conv.weight.flip(2, 3).transpose(0, 1), 2, stride=1, padding=1)
-        return F.conv_transpose2d(x, sums, conv.bias, stride=2, padding=1)
+        return F.conv_transpose2d(x, summed(conv.weight), conv.bias, stride=2, padding=1)
+
+    def with_constant_weights(self) -> nn.Module:
+        """The same map as a layer whose weights need no sums, for a file that others compute with."""
+        upsample, conv = cast(nn.Upsample, self[0]), cast(nn.Conv2d, self[1])
+        if upsample.mode == "bilinear":
+            return self
+        layer = TransposedConv(conv.in_channels, conv.out_channels, conv.bias is not None, kernel_size=4)
+        layer.weight, layer.bias = nn.Parameter(summed(conv.weight.detach())), conv.bias
+        return layer
+
+
+def summed(weight: Float[Tensor, "d c 3 3"]) -> Float[Tensor, "c d 4 4"]:
+    """Of the transposed convolution that does the work of nearest interpolation and a convolution with `weight`."""
+    # a mean over 2 x 2 cells is a quarter of their sum; a transposed convolution turns its kernel round
+    return 4 * F.avg_pool2d(weight.flip(2, 3).transpose(0, 1), 2, stride=1, padding=1)
 
 
 class PixelShuffleConv(nn.Module):

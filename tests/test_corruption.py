@@ -56,13 +56,11 @@ def test_a_checkpoint_that_somebody_has_saved_anew_has_checksums_instead_of_a_se
         read_checkpoint(path)
 
 
-def test_a_newer_format_is_refused_and_an_older_one_drawn_from(plain_run, tmp_path, dcgan_train):
+def test_newer_and_older_formats_are_refused(plain_run, tmp_path, dcgan_train):
     newer = changed(plain_run, tmp_path / "newer.ckpt", lambda content: content.update(format=FORMAT + 1))
     assert "newer version of dcgan" in refused(dcgan_train(f"ckpt_path={newer}", "hydra.run.dir=run"), "newer.ckpt")
-    older = changed(plain_run, tmp_path / "older.ckpt", lambda content: content.update(format=2))
-    assert read_checkpoint(older)["step"] == 4
-    sentence = refused(dcgan_train(f"ckpt_path={older}", "hydra.run.dir=run"), "older.ckpt")
-    assert "images can be drawn from it, but its training cannot go on" in sentence
+    older = changed(plain_run, tmp_path / "older.ckpt", lambda content: content.update(format=FORMAT - 1))
+    assert "older version of dcgan" in refused(dcgan_train(f"ckpt_path={older}", "hydra.run.dir=run"), "older.ckpt")
 
 
 def test_another_models_weights_are_refused(plain_run, conditional_run, tmp_path, dcgan_train):

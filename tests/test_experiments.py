@@ -9,8 +9,9 @@ from experiments.bench import bare, endless
 from experiments.composing import configured
 from experiments.throughput import turns
 from experiments.throughput.turns import Arm, take_turns
-from experiments.time_to_quality import race, search
+from experiments.time_to_quality import race, search, variants
 from experiments.time_to_quality.prototype import BATCH, LATENT, Prototype
+from experiments.time_to_quality.variants import VARIANTS
 from tests.conftest import TINY
 
 
@@ -59,6 +60,33 @@ def test_the_prototype_trains_and_draws():
     assert all(not torch.equal(a, b) for a, b in zip(before, prototype.average.parameters(), strict=True))
     images = prototype.sample(torch.randn(3, LATENT))
     assert (images.shape, images.dtype) == ((3, 1, 28, 28), torch.uint8)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_variants_of_the_fast_recipe_train(monkeypatch, variant):
+    monkeypatch.setattr(variants, "GROWTH", {0: 8})
+    model, batches = VARIANTS[variant](0)
+    before = [p.clone() for p in model.parameters()]
+    for _ in range(2):
+        model.training_step(next(batches), 0)
+    assert model.step == 2
+    assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_rates_fall_and_batches_grow(monkeypatch):
+    model, batches = VARIANTS["falling"](0)
+    rates = []
+    for model.step in (0, 5500, 20000):
+        model.training_step(next(batches), 0)
+        rates.append([optimizer.param_groups[0]["lr"] for optimizer in model.optimizers()])
+    d, g = rates[0]
+    assert rates == [[d, g], pytest.approx([0.55 * d, 0.55 * g]), pytest.approx([0.1 * d, 0.1 * g])]
+    monkeypatch.setattr(variants, "GROWTH", {0: 4, 1000: 8, 4000: 16})
+    model, batches = VARIANTS["growing"](0)
+    sizes = []
+    for model.step in (0, 999, 1000, 4000):
+        sizes.append(len(next(batches)[0]))
+    assert sizes == [4, 4, 8, 16]
 
 
 def test_every_recipe_of_the_race_and_the_searches_can_be_built():

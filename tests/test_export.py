@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -39,6 +40,12 @@ def test_onnx_draws_what_every_model_draws_in_batches_of_any_size(dcgan_export, 
     for n in (1, 2, 19):
         z = torch.randn(n, 8, generator=torch.Generator().manual_seed(n))
         assert np.abs(onnx_images("a.onnx", z) - network(z).numpy()).max() < 1e-4
+    graph = onnx.load("a.onnx").graph
+    constants = {weight.name for weight in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    assert len(convolutions) >= 2
+    for node in convolutions:  # some runtimes take no other ones
+        assert node.input[1] in constants
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_a_discriminator_that_is_never_updated_starves_the_generator(dcgan_train
 
 
 def test_a_learning_rate_a_hundred_times_too_high_is_told(dcgan_train):
-    outcome = dcgan_train(*QUICK, "optimizer.lr=.02", "normalization=none")
+    outcome = dcgan_train(*QUICK, "optimizer.lr=.2", "normalization=none")
     assert set(told(outcome.out)) & {"collapse", "saturated_discriminator", "starved_generator"}
 
 

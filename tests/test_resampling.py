@@ -98,7 +98,9 @@ def test_upsampling_interpolates_then_convolves(interpolation):
     layer = UpsampleConv(2, 3, interpolation=interpolation)
     x = torch.randn(1, 2, 5, 5)
     up = F.interpolate(x, scale_factor=2, mode=interpolation)
-    torch.testing.assert_close(layer(x), F.conv2d(up, layer[1].weight, layer[1].bias, padding=1))
+    expected = F.conv2d(up, layer[1].weight, layer[1].bias, padding=1)
+    torch.testing.assert_close(layer(x), expected)
+    torch.testing.assert_close(layer.with_constant_weights()(x), expected)
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -15,6 +15,8 @@ from dcgan.grids import image_grid, save_png
 from experiments.bench import Clocked, Referee, bare, begin, endless, write
 from experiments.composing import configured
 from experiments.time_to_quality.prototype import BATCH, Prototype
+from experiments.time_to_quality.search import FINALISTS
+from experiments.time_to_quality.variants import VARIANTS
 
 HERE = Path(__file__).parent
 MARKS = (15, 30, 60, 90, 120, 180, 240, 360, 480, 600, 900, 1200, 1500, 1800)  # seconds of training
@@ -22,6 +24,7 @@ TURN = 15  # seconds
 RECIPES = {
     "fast": ["experiment=fast"],
     "defaults": [],
+    "late": [*FINALISTS[1]],  # the best of the search at 260 s
     "example": ["data.image_size=64", "data.batch_size=64", "hidden_width=0"],  # the PyTorch DCGAN example's networks
 }
 
@@ -37,16 +40,19 @@ class Contender(Clocked):
             batches = endless(configured(f"data.batch_size={BATCH}", f"seed={seed}"))
             self.model = self.latent = Prototype(seed)
             super().__init__(lambda: self.model.training_step(next(batches)[0]))
+            return
+        if arm in VARIANTS:
+            self.model, batches = VARIANTS[arm](seed)
         else:
             config = configured(*RECIPES[arm], f"seed={seed}")
-            batches, self.model = endless(config), bare(config)
-            self.latent = self.model.generator
-            super().__init__(lambda: self.model.training_step(next(batches), 0))
+            self.model, batches = bare(config), endless(config)
+        self.latent = self.model.generator
+        super().__init__(lambda: self.model.training_step(next(batches), 0))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("arms", nargs="+", choices=[*RECIPES, "prototype"])
+    parser.add_argument("arms", nargs="+", choices=[*RECIPES, *VARIANTS, "prototype"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--until", type=float, default=240)
     arguments = parser.parse_args()
