@@ -11,7 +11,7 @@ from hydra.errors import CompactHydraException, InstantiationException
 from omegaconf import DictConfig
 
 from dcgan.checks import UserError
-from dcgan.cpu import prepare_cpu
+from dcgan.cpu import ask_mkl_for_other_kernels
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +57,7 @@ def fail(error: Exception) -> None:
 
 def run(command: Callable[[], object]) -> None:
     """Run a Hydra command; errors end it as `fail` says."""
-    prepare_cpu()
+    ask_mkl_for_other_kernels()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors over instead of printing a cut traceback
     try:
         command()

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+from itertools import islice
 from pathlib import Path
 
 # numbers and meaning: man 3 mallopt
@@ -10,20 +11,16 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST = (2**30, 2**25)  # bytes; the second is all that glibc before 2.35 takes
 
 
-def prepare_cpu() -> None:
-    """To be called before torch computes anything: MKL reads its variable once. What the user has set stays."""
-    keep_freed_memory()
-    ask_for_vector_kernels()
-
-
-def ask_for_vector_kernels() -> None:
-    """On AMD's processors MKL multiplies matrices faster by the code it takes when asked for the same result wherever
-    a matrix lies in memory (experiments/hot_path)."""
+def ask_mkl_for_other_kernels() -> None:
+    """On AMD's processors MKL multiplies matrices faster by the code that it takes when asked for the same result
+    wherever a matrix lies in memory (Intel's "conditional numerical reproducibility"). To be called before torch
+    computes anything, for MKL reads the variable once; what the user has set stays."""
     try:
-        processor = Path("/proc/cpuinfo").read_text()
+        with Path("/proc/cpuinfo").open() as processors:
+            amd = any("AuthenticAMD" in line for line in islice(processors, 5))
     except OSError:
         return
-    if "AuthenticAMD" in processor:
+    if amd:
         os.environ.setdefault("MKL_CBWR", "AUTO")
 
 

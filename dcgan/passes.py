@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -37,20 +38,23 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def separate_statistics(network: nn.Module, batches: int) -> Iterator[None]:
-    """In here an input is so many batches in a row, and batch norm treats each as it would in a pass of its own, in
-    their order. All other layers of ours look at one image at a time: for them one long pass is the same and faster
-    (experiments/hot_path)."""
-    norms = [m for m in network.modules() if isinstance(m, BATCH_NORM)]
+    """In here an input is so many batches of one length in a row, and batch norm treats each as it would in a pass of
+    its own, in their order. Other layers look at one image at a time: one long pass is the same for them and faster
+    (experiments/hot_path). But spectral norm takes one power iteration a pass, as Miyato et al. (2018, algorithm 1)
+    do for an update."""
+    norms: list[nn.Module] = [m for m in network.modules() if isinstance(m, BATCH_NORM)]
     for norm in norms:
-        vars(norm)["forward"] = partial(one_by_one, norm.forward, batches)  # before the class's own
+        norm.forward = partial(one_by_one, norm.forward, batches)
     try:
         yield
     finally:
         for norm in norms:
-            del vars(norm)["forward"]
+            del norm.forward  # the class's own comes to light again
 
 
-def one_by_one(forward: Callable[[Tensor], Tensor], batches: int, x: Tensor) -> Tensor:
+def one_by_one(
+    forward: Callable[[Tensor], Tensor], batches: int, x: Float[Tensor, "bn c *hw"]
+) -> Float[Tensor, "bn c *hw"]:
     return torch.cat([forward(batch) for batch in x.chunk(batches)])
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from dcgan.callbacks import Activity, Monitor, Samples
 from dcgan.checkpointing import AtomicCheckpointIO, Checkpoints, roll_back
 from dcgan.checks import NonFiniteError, UserError, check_int
+from dcgan.cpu import keep_freed_memory
 from dcgan.data import ImageData
 from dcgan.faults import explained
 from dcgan.gan import GAN
@@ -42,6 +43,7 @@ def train(cfg: DictConfig, run_dir: Path, choices: dict[str, str], gpu: int | No
     config group; gpu: the only one to use, None: as the trainer says. UserError and ValueError for what cannot work.
     """
     quieten()
+    keep_freed_memory()
     with fitting(cfg.ckpt_path):
         check_plain_keys(cfg)
     with bound_to_launcher():

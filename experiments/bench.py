@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from dcgan import report
-from dcgan.cpu import prepare_cpu
+from dcgan.cpu import ask_mkl_for_other_kernels, keep_freed_memory
 from dcgan.gan import GAN
 from dcgan.measuring import reference
 from dcgan.metrics.distances import FrechetDistance
@@ -27,11 +27,12 @@ from experiments.composing import configured
 
 
 def begin(threads: int | None = None) -> None:
-    """What a benchmark does first: memory as a training has it, and a look at the machine and the commit.
+    """What a benchmark does first: MKL and memory as a training has them, and a look at the machine and the commit.
 
     threads: of torch; None: as many as it takes.
     """
-    prepare_cpu()
+    ask_mkl_for_other_kernels()
+    keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     machine()

@@ -19,12 +19,12 @@ from torchvision.datasets import MNIST
 
 from dcgan import cli, evaluate, export, sample, train
 from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
-from dcgan.cpu import prepare_cpu
+from dcgan.cpu import ask_mkl_for_other_kernels
 from dcgan.data import TorchvisionData
 from dcgan.pixels import PixelRange
 from dcgan.training import train as train_run
 
-prepare_cpu()  # as a command does, before torch computes: some tests compare with runs of other processes
+ask_mkl_for_other_kernels()  # as a command does, before torch computes: some tests compare with runs of other processes
 REAL_DATA = Path(os.environ.get("DCGAN_DATA_DIR") or Path(__file__).parent.parent / "data")
 
 SMALL = ["model.base_channels=4", "model.latent_dim=8", "data.batch_size=8", "samples.n=4"]

@@ -22,13 +22,14 @@ def test_the_arms_of_the_benchmark_take_turns(monkeypatch):
         "shipped": Arm("shipped", [*small, "trainer=cpu", "evaluator=none"]),
         "bare": Arm("bare", small),
         "example": Arm("example", small),
+        "two processes": Arm("shipped", [*small, "trainer=ddp_cpu", "evaluator=none"]),
     }
     found = take_turns(arms, turns=2, seconds=1.0)
     assert found.keys() == arms.keys()
     for run in found.values():
-        assert run["steps_per_second"] > 1
+        assert run["steps_per_second"] > 0
         assert 0 < run["first_step"] < 300
-        assert run["peak_mb"] > 100
+        assert 150 < run["peak_mb"] < 5000
 
 
 def test_only_the_arm_whose_turn_it_is_trains(tmp_path):
@@ -47,7 +48,7 @@ def test_only_the_arm_whose_turn_it_is_trains(tmp_path):
         training.end()
 
 
-def test_an_arm_that_ends_by_itself_is_told(monkeypatch):
+def test_an_arm_that_ends_by_itself_is_told():
     with pytest.raises(turns.Failed, match="the bare loop has the default's step alone"):
         take_turns({"bare": Arm("bare", [*TINY, "ema.decay=.9"])}, turns=1)
 
@@ -79,8 +80,8 @@ def test_rates_fall_and_batches_grow(monkeypatch):
     for model.step in (0, 5500, 20000):
         model.training_step(next(batches), 0)
         rates.append([optimizer.param_groups[0]["lr"] for optimizer in model.optimizers()])
-    d, g = rates[0]
-    assert rates == [[d, g], pytest.approx([0.55 * d, 0.55 * g]), pytest.approx([0.1 * d, 0.1 * g])]
+    d, g = 1e-3, 3e-3
+    assert rates == [pytest.approx([share * d, share * g]) for share in (1, 0.55, 0.1)]
     monkeypatch.setattr(variants, "GROWTH", {0: 4, 1000: 8, 4000: 16})
     model, batches = VARIANTS["growing"](0)
     sizes = []

@@ -239,20 +239,28 @@ def test_a_new_generator_draws_in_eval_mode_what_it_draws_in_training():
     assert trained.std() > 0.05
 
 
-@pytest.mark.parametrize("choice", ["strided_conv", "keras_mnist"])
-@pytest.mark.parametrize("normalization", ["batch", "layer", "instance", "none"])
-def test_one_pass_over_two_batches_is_two_passes(choice, normalization):
-    _, together = build(
-        f"discriminator={choice}",
-        f"discriminator_normalization={normalization}",
-        "model.base_channels=4",
-        "hidden_width=16" if choice == "strided_conv" else "discriminator.dropout=0",
-    )
-    apart = deepcopy(together)
-    real, fake = torch.randn(8, 1, 28, 28), 3 * torch.randn(8, 1, 28, 28) + 1
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["normalization=layer"],
+        ["normalization=instance"],
+        ["normalization=none"],
+        ["hidden_width=0", "data.channels=3"],
+        ["conditional=concat"],
+        ["conditional=projection", "hidden_width=0"],
+        ["discriminator=keras_mnist", "discriminator.dropout=0"],
+    ],
+)
+def test_one_pass_over_two_batches_is_two_passes(overrides):
+    _, together = build("model.base_channels=4", *(overrides or ["hidden_width=16"]))
+    apart, channels = deepcopy(together), 3 if "data.channels=3" in overrides else 1
+    real, fake = torch.randn(8, channels, 28, 28), 3 * torch.randn(8, channels, 28, 28) + 1
+    label = torch.arange(8) if together.classes else None
+    both, both_labels = torch.cat((real, fake)), None if label is None else torch.cat((label, label))
     with separate_statistics(together, 2):
-        logits = together(torch.cat((real, fake)))
-    expected = torch.cat((apart(real), apart(fake)))
+        logits = together(both, both_labels)
+    expected = torch.cat((apart(real, label), apart(fake, label)))
     torch.testing.assert_close(logits, expected)
     weight = torch.randn(16)
     (logits * weight).sum().backward()
@@ -262,7 +270,7 @@ def test_one_pass_over_two_batches_is_two_passes(choice, normalization):
     for name, buffer in together.named_buffers():  # running statistics: the reals', then the fakes'
         torch.testing.assert_close(buffer, apart.state_dict()[name])
     # and outside a batch is one batch again
-    torch.testing.assert_close(together(torch.cat((real, fake))), apart(torch.cat((real, fake))))
+    torch.testing.assert_close(together(both, both_labels), apart(both, both_labels))
 
 
 def test_features_of_a_map_are_where_channels_last_has_them_in_memory():

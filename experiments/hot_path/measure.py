@@ -1,9 +1,9 @@
 """What each choice on the training step's hot path is worth: `python -m experiments.hot_path.measure`.
 
-Two questions. (1) The step itself, demo recipe: the shipped step against the same step with one choice changed, all
-arms alternating. (2) Everything around the step, on a network so small that this is what costs: a bare loop, the
-Lightning Trainer around it, the shipped metrics, and four `self.log` calls a step instead of them; and one grid of
-samples, of which a run draws some twenty.
+(1) The step itself, `experiment=fast`: the shipped step against the same step with one choice changed, all arms
+alternating. (2) What the C libraries below torch are asked for, in trainings that take turns. (3) Everything around the
+step, on a network so small that this is what costs: a bare loop, the Lightning Trainer around it, the shipped metrics,
+and four `self.log` calls a step instead of them; and one grid of samples, of which a run draws some twenty.
 """
 
 import logging
@@ -11,7 +11,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from unittest import mock
 
@@ -22,6 +22,7 @@ from torch import nn
 
 from dcgan.callbacks import Activity, Monitor, Samples
 from dcgan.gan import GAN
+from dcgan.networks import ToFeatures, ToMap
 from dcgan.training import build_gan
 from dcgan.upsampling import UpsampleConv
 from experiments.bench import bare, begin, endless, show, write
@@ -41,7 +42,7 @@ def seconds(step, real, patch=None) -> float:
 
 
 def choices_of_the_step() -> list[dict]:
-    config = configured("experiment=demo")
+    config = configured("experiment=fast")
     real = torch.rand(config.data.batch_size, 1, 28, 28) * 2 - 1
     contiguous = bare(config)
     contiguous.to(memory_format=torch.contiguous_format)
@@ -57,6 +58,8 @@ def choices_of_the_step() -> list[dict]:
         return generate(z, label)
 
     twice.generator.forward = recomputed
+    two_passes = bare(config)
+    in_two_passes(two_passes.discriminator, config.data.batch_size)
     foreach = bare(config)
     for optimizer in foreach.optimizers():
         optimizer.param_groups[0].update(fused=False, foreach=True)
@@ -66,6 +69,11 @@ def choices_of_the_step() -> list[dict]:
             bare(config).training_step,
             lambda: mock.patch.object(UpsampleConv, "forward", nn.Sequential.forward),
         ),
+        "D sees real and fake in two passes": (
+            two_passes.training_step,
+            lambda: mock.patch("dcgan.gan.separate_statistics", return_value=nullcontext()),
+        ),
+        "features of a map channel after channel": (bare(config).training_step, channel_after_channel),
         "contiguous instead of channels_last": (contiguous.training_step, None),
         "Adam foreach instead of fused": (foreach.training_step, None),
         "activations in place": (in_place.training_step, None),
@@ -82,6 +90,25 @@ def choices_of_the_step() -> list[dict]:
             if round_number:  # the first one warms up
                 times[name].append(elapsed)
     return rows("step", times)
+
+
+def in_two_passes(discriminator: nn.Module, n: int) -> None:
+    """From here on a batch of more than n images is passed through D in two halves."""
+    forward = discriminator.forward
+
+    def halves(x, label=None):
+        return forward(x) if len(x) == n else torch.cat([forward(half) for half in x.chunk(2)])
+
+    discriminator.forward = halves
+
+
+@contextmanager
+def channel_after_channel():
+    with (
+        mock.patch.object(ToFeatures, "forward", lambda self, x: x.flatten(1)),
+        mock.patch.object(ToMap, "forward", lambda self, x: x.unflatten(1, (self.channels, self.size, self.size))),
+    ):
+        yield
 
 
 class SelfLogging(GAN):
@@ -153,15 +180,12 @@ def libraries() -> list[dict]:
         "glibc gives freed memory back": {"GLIBC_TUNABLES": ""},  # any setting of the user's own does that
         "MKL takes its own choice of kernels": {"MKL_CBWR": "OFF"},
     }
-    table = []
-    for recipe in ((), ("experiment=fast",)):
-        contest = {name: Arm("shipped", recipe, environment) for name, environment in arms.items()}
-        times: dict[str, list[float]] = {name: [] for name in arms}
-        for _ in range(3):
-            for name, run in take_turns(contest, turns=15).items():
-                times[name].append(1 / run["steps_per_second"])
-        table += rows(" ".join(("libraries", *recipe)), times)
-    return table
+    contest = {name: Arm("shipped", ("experiment=fast",), environment) for name, environment in arms.items()}
+    times: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(5):
+        for name, run in take_turns(contest, turns=8).items():
+            times[name].append(1 / run["steps_per_second"])
+    return rows("libraries", times)
 
 
 def rows(part: str, times: dict[str, list[float]]) -> list[dict]:

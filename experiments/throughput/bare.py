@@ -3,6 +3,7 @@
 It tells of its steps (`turns`). On a GPU the whole step is one CUDA graph (not yet run on one).
 """
 
+import os
 import sys
 from collections.abc import Callable
 from itertools import count
@@ -13,19 +14,20 @@ import torch.nn.functional as F
 from hydra.utils import instantiate
 from torch import Tensor
 
-from dcgan.cpu import prepare_cpu
+from dcgan.cpu import ask_mkl_for_other_kernels, keep_freed_memory
 from dcgan.graphs import on_stream, recorded
 from dcgan.passes import separate_statistics
 from experiments.composing import configured
 
 
 def main() -> None:
-    ticks, overrides = Path(sys.argv[1]), sys.argv[2:]
+    ticks, overrides = Path(os.environ["TICKS"]), sys.argv[1:]
     config = configured(*overrides)
     kind = (config.ema.decay, config.discriminator_steps, config.penalty, config.loss._target_.rpartition(".")[2])
     if kind != (0, 1, None, "NonSaturating"):
         sys.exit(f"the bare loop has the default's step alone, not {kind}")
-    prepare_cpu()
+    ask_mkl_for_other_kernels()
+    keep_freed_memory()
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     g, d = (instantiate(config[name]).to(device, memory_format=torch.channels_last).train()
@@ -63,7 +65,7 @@ def main() -> None:
         for i in count(1):
             run(torch.randint(len(images), (n,), device=device))
             if on_gpu and (i == 1 or i % 25 == 0):
-                torch.cuda.synchronize()  # what a turn has queued must end with it
+                torch.cuda.synchronize()  # little of a turn is then left in the queue behind it
             file.write(b".")
 
 

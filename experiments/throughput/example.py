@@ -5,6 +5,7 @@ and another for the fake images, contiguous tensors, losses and D's outputs read
 It tells of its steps (`turns`).
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from experiments.composing import configured
 
 
 def main() -> None:
-    ticks, overrides = Path(sys.argv[1]), sys.argv[2:]
+    ticks, overrides = Path(os.environ["TICKS"]), sys.argv[1:]
     config = configured(*overrides)
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

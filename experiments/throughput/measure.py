@@ -126,17 +126,21 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", default=[])
     arguments = parser.parse_args()
     begin()
+    how = {"turns": arguments.turns, "rounds": arguments.rounds, "overrides": " ".join(arguments.overrides)}
+
+    def keep(rows: list[dict], name: str) -> None:
+        write(HERE / name, [row | how for row in rows])
+
     if arguments.scaling:
         rows = scaling(arguments.rounds, 1.5, arguments.overrides)
         draw(rows)
+        keep(rows, "scaling.csv")
         rows += processes(3, arguments.turns)
-        name = "scaling.csv"
+        keep(rows, "scaling.csv")
     else:
         rows = race(arguments.rounds, arguments.turns, arguments.overrides)
-        name = "results.csv"
+        keep(rows, "results.csv")
     show(rows)
-    how = {"turns": arguments.turns, "rounds": arguments.rounds, "overrides": " ".join(arguments.overrides)}
-    write(HERE / name, [row | how for row in rows])
 
 
 if __name__ == "__main__":

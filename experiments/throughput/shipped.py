@@ -1,5 +1,6 @@
 """`dcgan.train` as shipped, with its logging, pictures and checkpoints, told of its steps (`turns`)."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from dcgan.gan import GAN
 
 
 def main() -> None:
-    ticks, overrides = Path(sys.argv[1]), sys.argv[2:]
+    ticks, overrides = Path(os.environ["TICKS"]), sys.argv[1:]
     training_step = GAN.training_step
     with ticks.open("ab", buffering=0) as file:
 

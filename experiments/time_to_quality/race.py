@@ -15,7 +15,7 @@ from dcgan.grids import image_grid, save_png
 from experiments.bench import Clocked, Referee, bare, begin, endless, write
 from experiments.composing import configured
 from experiments.time_to_quality.prototype import BATCH, Prototype
-from experiments.time_to_quality.search import FINALISTS
+from experiments.time_to_quality.search import COMMON, GOOD_LATE
 from experiments.time_to_quality.variants import VARIANTS
 
 HERE = Path(__file__).parent
@@ -24,7 +24,7 @@ TURN = 15  # seconds
 RECIPES = {
     "fast": ["experiment=fast"],
     "defaults": [],
-    "late": [*FINALISTS[1]],  # the best of the search at 260 s
+    "late": [*COMMON, *GOOD_LATE.split()],  # the best of the search at 260 s
     "example": ["data.image_size=64", "data.batch_size=64", "hidden_width=0"],  # the PyTorch DCGAN example's networks
 }
 

@@ -67,12 +67,14 @@ SOON = "model.hidden_width=512 optimizer.generator.lr=0.003 optimizer.discrimina
 LATE = "optimizer.generator.lr=0.002 optimizer.discriminator.lr=0.0005 optimizer.betas=[0.5,0.99] model.latent_dim=100"
 THIN = "model.hidden_width=128 discriminator.hidden_width=256"
 SMOOTH = "loss.label_smoothing=0.1"
+COMMON = ["data.batch_size=64", "ema.decay=0.998"]
+GOOD_LATE = f"model=pixel_shuffle model.base_channels=24 {THIN} {LATE} {SMOOTH}"
 # the best of both searches, the one good early and the other late, and what lies between them; none is sorted out
 FINALISTS = [
-    f"data.batch_size=64 ema.decay=0.998 {recipe}".split()
+    [*COMMON, *recipe.split()]
     for recipe in (
         f"model=upsample_conv model.base_channels=16 {SOON}",
-        f"model=pixel_shuffle model.base_channels=24 {THIN} {LATE} {SMOOTH}",
+        GOOD_LATE,
         f"model=upsample_conv model.base_channels=24 {SOON}",
         f"model=upsample_conv model.base_channels=24 model.hidden_width=256 {LATE} {SMOOTH}",
         f"model=upsample_conv model.base_channels=24 {SOON} optimizer.betas=[0.5,0.99] {SMOOTH}",

@@ -1,10 +1,10 @@
 """What no config key does yet, on top of `experiment=fast`: batches that grow, learning rates that fall, and both
 networks learning from the same passes. Each would become a key if it paid."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-from omegaconf import DictConfig
 from torch import Tensor
 
 from dcgan.gan import GAN
@@ -14,12 +14,6 @@ from experiments.composing import configured
 Batches = Iterator[tuple[Tensor, Tensor | None]]
 FAST = "experiment=fast"
 GROWTH = {0: 32, 1000: 64, 4000: 128}  # images a batch, from a step on
-
-
-def trained_as(kind: type[GAN], config: DictConfig) -> Any:
-    gan = bare(config)
-    gan.__class__ = kind
-    return gan
 
 
 class Simultaneous(GAN):
@@ -50,14 +44,11 @@ class Falling(GAN):
         return super().update(images, labels)
 
 
-def simultaneous(seed: int) -> tuple[GAN, Batches]:
+def trained_as(kind: type[GAN], seed: int) -> tuple[GAN, Batches]:
     config = configured(FAST, f"seed={seed}")
-    return trained_as(Simultaneous, config), endless(config)
-
-
-def falling(seed: int) -> tuple[GAN, Batches]:
-    config = configured(FAST, f"seed={seed}")
-    return trained_as(Falling, config), endless(config)
+    gan: Any = bare(config)
+    gan.__class__ = kind
+    return gan, endless(config)
 
 
 def growing(seed: int) -> tuple[GAN, Batches]:
@@ -72,4 +63,8 @@ def growing(seed: int) -> tuple[GAN, Batches]:
     return gan, batches()
 
 
-VARIANTS = {"simultaneous": simultaneous, "falling": falling, "growing": growing}
+VARIANTS: dict[str, Callable[[int], tuple[GAN, Batches]]] = {
+    "simultaneous": partial(trained_as, Simultaneous),
+    "falling": partial(trained_as, Falling),
+    "growing": growing,
+}
