@@ -17,6 +17,7 @@ from dcgan.validation import Validation
 
 ACTIONS = ("warn", "stop", "rollback")
 KEPT = ("since", "said", "largest_gradient", "drawn")  # in checkpoints
+LOOKED_AT = 16  # images of the fixed noise, which take a third of the time of all 64
 ALIKE = 0.15  # of the real images' diversity; runs that went well stayed above a quarter of it from the first step on
 DECIDED = 0.05  # of the loss of a D that cannot tell
 VANISHED = 1e-3  # of the largest gradient norm so far
@@ -82,7 +83,7 @@ class Health(L.Callback):
             setattr(self, name, state_dict[name])
 
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
-        self.real_diversity = diversity(trainer.datamodule.preview(len(gan.fixed_z)))
+        self.real_diversity = diversity(trainer.datamodule.preview(LOOKED_AT))
         self.row = self.monitor.latest
         zeros = torch.zeros(1)
         self.undecided = gan.loss.discriminator(zeros, zeros).item()
@@ -99,7 +100,8 @@ class Health(L.Callback):
         row, val = self.row, self.validation.latest
         gradient = row["train/gradient_norm_g"]
         self.largest_gradient = max(self.largest_gradient, gradient)
-        images, before = gan.sample(gan.fixed_z, gan.fixed_label), self.drawn
+        label = None if gan.fixed_label is None else gan.fixed_label[:LOOKED_AT]
+        images, before = gan.sample(gan.fixed_z[:LOOKED_AT], label), self.drawn
         self.drawn = digest([images])
         missing = val.get("val/classes", self.validation.classes) < self.validation.classes
         return {

@@ -120,8 +120,8 @@ def draw(rows: list[dict]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--turns", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--turns", type=int, default=12)
     parser.add_argument("--scaling", action="store_true")
     parser.add_argument("overrides", nargs="*", default=[])
     arguments = parser.parse_args()
