@@ -19,9 +19,7 @@ def test_the_arms_of_the_benchmark_take_turns(monkeypatch):
     monkeypatch.setattr(turns, "WARM_UP", 3)
     small = [*TINY, "data.batch_size=2"]
     arms = {
-        "shipped": Arm("shipped", [*small, "trainer=cpu", "evaluator=none"]),
         "bare": Arm("bare", small),
-        "example": Arm("example", small),
         "two processes": Arm("shipped", [*small, "trainer=ddp_cpu", "evaluator=none"]),
     }
     found = take_turns(arms, turns=2, seconds=1.0)
@@ -33,7 +31,7 @@ def test_the_arms_of_the_benchmark_take_turns(monkeypatch):
 
 
 def test_only_the_arm_whose_turn_it_is_trains(tmp_path):
-    training = turns.Training(Arm("bare", [*TINY, "data.batch_size=2"]), tmp_path)
+    training = turns.Training(Arm("example", [*TINY, "data.batch_size=2"]), tmp_path)
     try:
         training.reach(3)
         training.stand_still()

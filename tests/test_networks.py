@@ -261,16 +261,17 @@ def test_one_pass_over_two_batches_is_two_passes(overrides):
     with separate_statistics(together, 2):
         logits = together(both, both_labels)
     expected = torch.cat((apart(real, label), apart(fake, label)))
-    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
     weight = torch.randn(16)
     (logits * weight).sum().backward()
     (expected * weight).sum().backward()
     for (name, parameter), other in zip(together.named_parameters(), apart.parameters(), strict=True):
-        torch.testing.assert_close(parameter.grad, other.grad, msg=lambda text, name=name: f"{name}: {text}")
+        difference = (parameter.grad - other.grad).norm() / other.grad.norm()
+        assert difference < 1e-4, name  # float32 sums in another order
     for name, buffer in together.named_buffers():  # running statistics: the reals', then the fakes'
         torch.testing.assert_close(buffer, apart.state_dict()[name])
     # and outside a batch is one batch again
-    torch.testing.assert_close(together(both, both_labels), apart(both, both_labels))
+    torch.testing.assert_close(together(both, both_labels), apart(both, both_labels), atol=1e-4, rtol=1e-4)
 
 
 def test_features_of_a_map_are_where_channels_last_has_them_in_memory():
