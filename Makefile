@@ -28,7 +28,7 @@ torture: install ## kill trainings 20 times each, of one process and of two, and
 	$(BIN)/python -m tests.torture
 	$(BIN)/python -m tests.torture --steps 1000 trainer=ddp_cpu
 
-bench: install ## images per second, memory and start-up, side by side with a bare loop and the usual example (20 minutes)
+bench: install ## images per second, memory and start-up, side by side with a bare loop and the usual example (25 minutes)
 	$(BIN)/python -m experiments.throughput.measure
 
 check: install ## the quick half of the gate: format, lint and types
