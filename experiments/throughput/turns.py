@@ -93,8 +93,10 @@ def take_turns(arms: Mapping[str, Arm], turns: int, seconds: float = TURN) -> di
     """By arm: steps per second behind the warm-up, seconds to the first step, peak memory in MB."""
     found: dict[str, dict[str, float]] = {name: {} for name in arms}
     trainings: dict[str, Training] = {}
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as Ctrl-C: arms must end
     with ExitStack() as stack:
+        # as Ctrl-C: arms must end
+        before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        stack.callback(signal.signal, signal.SIGTERM, before)
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         for i, (name, arm) in enumerate(arms.items()):
             place = Path(folder, str(i))
