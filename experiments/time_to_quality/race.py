@@ -1,4 +1,4 @@
-"""Frechet distance against seconds of training: `python -m experiments.time_to_quality.race fast prototype`.
+"""Frechet distance against seconds of training: `python -m experiments.time_to_quality.race fast:600 prototype`.
 
 Arms take turns of a few seconds, so that what else the machine does hits all of them; what counts is the time in
 training steps alone. Rows are added to curves.csv; `python -m experiments.time_to_quality.plot` draws them.
@@ -20,6 +20,7 @@ from experiments.time_to_quality.variants import VARIANTS
 
 HERE = Path(__file__).parent
 MARKS = (15, 30, 60, 90, 120, 180, 240, 360, 480, 600, 900, 1200, 1500, 1800)  # seconds of training
+PICTURED = 240  # seconds
 TURN = 15  # seconds
 RECIPES = {
     "fast": ["experiment=fast"],
@@ -30,10 +31,13 @@ RECIPES = {
 
 
 class Contender(Clocked):
-    """An arm with one seed, and its training so far; `latent` draws its noise."""
+    """An arm with one seed, and its training so far; `latent` draws its noise.
 
-    def __init__(self, arm: str, seed: int) -> None:
-        self.arm = arm
+    until: how many seconds of training it is in the race.
+    """
+
+    def __init__(self, arm: str, seed: int, until: float) -> None:
+        self.arm, self.until = arm, until
         self.model: Any
         self.latent: Any
         if arm == "prototype":
@@ -50,21 +54,29 @@ class Contender(Clocked):
         super().__init__(lambda: self.model.training_step(next(batches), 0))
 
 
+def distance(text: str) -> tuple[str, float]:
+    """ARM or ARM:SECONDS as an arm and how long it trains."""
+    arm, _, seconds = text.partition(":")
+    if arm not in (known := [*RECIPES, *VARIANTS, "prototype"]):
+        raise argparse.ArgumentTypeError(f"{arm} is none of {', '.join(known)}")
+    return arm, float(seconds or 240)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("arms", nargs="+", choices=[*RECIPES, *VARIANTS, "prototype"])
+    parser.add_argument("arms", nargs="+", type=distance, metavar="ARM[:SECONDS]", help="seconds of training: 240")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--until", type=float, default=240)
     arguments = parser.parse_args()
     begin()
     referee, curves = Referee(10_000), HERE / "curves.csv"
     rows: list[dict[str, Any]] = list(csv.DictReader(curves.open())) if curves.exists() else []
-    again = [(arm, str(seed)) for arm in arguments.arms for seed in arguments.seeds]
+    again = [(arm, str(seed)) for arm, _ in arguments.arms for seed in arguments.seeds]
     rows = [row for row in rows if (row["arm"], row["seed"]) not in again]
     for seed in arguments.seeds:
-        contenders = [Contender(arm, seed) for arm in arguments.arms]
+        contenders = [Contender(arm, seed, until) for arm, until in arguments.arms]
         reached = 0.0
-        for mark in (m for m in MARKS if m <= arguments.until):
+        for mark in MARKS:
+            contenders = [contender for contender in contenders if contender.until >= mark]
             while reached < mark:
                 reached = min(mark, reached + TURN)
                 for contender in contenders:
@@ -76,10 +88,10 @@ def main() -> None:
                     | {"step": contender.model.step, "frechet": f"{figure:.3f}"}
                 )
                 print(*rows[-1].values(), flush=True)
+                if mark == PICTURED and seed == arguments.seeds[0]:
+                    z = contender.latent.draw_z(64, torch.device("cpu"), torch.Generator().manual_seed(0))
+                    save_png(HERE / f"{contender.arm}_{seed}_{mark}s.png", image_grid(contender.model.sample(z)))
             write(curves, rows)
-        for contender in contenders:
-            z = contender.latent.draw_z(64, torch.device("cpu"), torch.Generator().manual_seed(0))
-            save_png(HERE / f"{contender.arm}_{seed}_{reached:.0f}s.png", image_grid(contender.model.sample(z)))
 
 
 if __name__ == "__main__":
