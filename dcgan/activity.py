@@ -53,6 +53,18 @@ def watched(network: nn.Module, found: dict[str, Tensor]) -> Iterator[None]:
             hook.remove()
 
 
+def gradient_norms(network: nn.Module) -> dict[str, Tensor]:
+    """Of the last update: the norm of each layer's gradients, its normalisation's included, by the layer's name, in the
+    order of the data. Where it falls from layer to layer on the way back, gradients vanish."""
+    layers = list(hidden_activations(network))
+    gradients: dict[str, list[Tensor]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.grad is not None:
+            layer = next((layer for layer in layers if name.startswith(f"{layer}.")), name.partition(".")[0])
+            gradients.setdefault(layer, []).append(parameter.grad)
+    return {layer: nn.utils.get_total_norm(found).float() for layer, found in gradients.items()}
+
+
 @torch.no_grad()
 def measure(
     generator: nn.Module,

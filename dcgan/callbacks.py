@@ -150,7 +150,8 @@ def gradient_norm(network: torch.nn.Module) -> Tensor:
 
 
 class Activity(L.Callback):
-    """Dead units and saturation of each hidden activation, on the fixed noise, every `every_n_steps`."""
+    """Dead units and saturation of each hidden activation, on the fixed noise, and the norm of each layer's gradients
+    in the last update, every `every_n_steps`."""
 
     def __init__(self, every_n_steps: int) -> None:
         check_int("log.activity_every_n_steps", every_n_steps, 1)
@@ -166,12 +167,13 @@ class Activity(L.Callback):
 
     @rank_zero_only
     def measure(self, trainer: L.Trainer, gan: GAN) -> None:
-        layers = activity.measure(gan.generator, gan.discriminator, gan.fixed_z, gan.fixed_label)
-        metrics = {}
-        for name, (dead, saturated) in zip(layers, torch.stack(list(layers.values())).tolist(), strict=True):
-            metrics[f"units_dead/{name}"] = dead
-            metrics[f"units_saturated/{name}"] = saturated
-        log(trainer, metrics, gan.step)
+        found = {}
+        for name, units in activity.measure(gan.generator, gan.discriminator, gan.fixed_z, gan.fixed_label).items():
+            found[f"units_dead/{name}"], found[f"units_saturated/{name}"] = units
+        for network in ("generator", "discriminator"):
+            for layer, norm in activity.gradient_norms(getattr(gan, network)).items():
+                found[f"gradient_norms/{network}/{layer}"] = norm
+        log(trainer, dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True)), gan.step)
 
 
 class Samples(L.Callback):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dcgan.activity import dead_and_saturated, derivative, measure
+from dcgan.activity import dead_and_saturated, derivative, gradient_norms, measure
 from dcgan.networks import hidden_activations
 from tests.building import build_gan
 from tests.conftest import TINY
@@ -51,6 +51,20 @@ def test_every_hidden_activation_is_measured_and_nothing_is_changed():
     assert gan.generator.training
     assert gan.discriminator.training
     assert not any(m._forward_pre_hooks for m in gan.modules())
+
+
+def test_gradient_norms_are_those_of_each_layer_in_the_order_of_the_data():
+    gan = build_gan(*TINY)
+    assert gradient_norms(gan.generator) == {}  # before the first update
+    gan.discriminator(gan.generator(gan.fixed_z)).sum().backward()
+    found = gradient_norms(gan.generator)
+    assert list(found) == ["start.hidden", "start.project", "doublings.0", "to_image"]
+    assert list(gradient_norms(gan.discriminator)) == ["halvings.0", "halvings.1", "head.hidden", "logit"]
+    layer = gan.generator.doublings[0]
+    expected = sum(p.grad.square().sum() for p in layer.parameters()).sqrt()
+    assert found["doublings.0"].item() == pytest.approx(expected.item(), rel=1e-5)
+    whole = sum(p.grad.square().sum() for p in gan.generator.parameters()).sqrt()
+    assert sum(norm**2 for norm in found.values()).sqrt().item() == pytest.approx(whole.item(), rel=1e-5)
 
 
 def test_a_generator_with_killed_units_shows_them():
