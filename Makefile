@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench torture check lock
+.PHONY: help install demo test study bench torture check lock
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -27,6 +27,9 @@ test: check ## format, lint, types, then all the tests
 torture: install ## kill trainings 20 times each, of one process and of two, and compare them with undisturbed ones
 	$(BIN)/python -m tests.torture
 	$(BIN)/python -m tests.torture --steps 1000 trainer=ddp_cpu
+
+study: install ## run or complete one of experiments/'s studies: make study NAME=upsampling (about an hour)
+	$(BIN)/python -m experiments.study $(NAME)
 
 bench: install ## images per second, memory and start-up, side by side with a bare loop and the usual example (25 minutes)
 	$(BIN)/python -m experiments.throughput.measure

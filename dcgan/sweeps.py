@@ -45,15 +45,15 @@ def add_overrides(arguments: list[str], added: list[str]) -> list[str]:
 
 
 def name_sweep(arguments: list[str]) -> list[str]:
-    """The arguments of a multirun with the overrides that tell its jobs where to go: `sweep.keys`, and `sweep.name`
-    where the user has not set it: a hash of the command, so that the same command finds its folder again."""
-    overrides = OverridesParser.create().parse_overrides(get_args_parser().parse_known_args(arguments)[0].overrides)
+    """The arguments of a multirun with the overrides that tell its jobs where to go: `sweep.keys`, and `sweep.hash`,
+    of the command, which names the sweep where nobody else does: so the same command finds its folder again."""
+    parsed = get_args_parser().parse_known_args(arguments)[0]
+    overrides = OverridesParser.create().parse_overrides(parsed.overrides)
     swept = [o.get_key_element() for o in overrides if o.is_sweep_override()]
-    added = [f"sweep.keys={swept}".replace("'", "").replace(" ", "")]
-    if not any(o.get_key_element() == "sweep.name" for o in overrides):
-        counted = [o for o in overrides if not re.match(r"skip_finished$|hydra[./]", o.get_key_element())]
-        added.append(f"sweep.name={short_hash(' '.join(sorted(str(o.input_line) for o in counted)))}")
-    return add_overrides(arguments, added)
+    counted = [o for o in overrides if not re.match(r"skip_finished$|hydra[./]", o.get_key_element())]
+    said = [parsed.config_dir, parsed.config_name, *sorted(str(o.input_line) for o in counted)]
+    keys = f"sweep.keys={swept}".replace("'", "").replace(" ", "")
+    return add_overrides(arguments, [keys, f"sweep.hash={short_hash(' '.join(filter(None, said)))}"])
 
 
 def rank() -> int:

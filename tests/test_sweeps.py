@@ -60,7 +60,7 @@ def test_a_name_is_path_safe_and_not_too_long_and_stays_unique():
 
 def test_the_same_command_finds_its_folder_again():
     def name(*arguments: str) -> str:
-        (found,) = [a for a in name_sweep(["-m", *arguments]) if a.startswith("sweep.name=")]
+        (found,) = [a for a in name_sweep(["-m", *arguments]) if a.startswith("sweep.hash=")]
         return found
 
     assert name("seed=0,1", "loss=hinge") == name("loss=hinge", "seed=0,1")
@@ -68,7 +68,7 @@ def test_the_same_command_finds_its_folder_again():
         "seed=0,1", "skip_finished=true", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
     )
     assert name("seed=0,1") != name("seed=0,1,2")
-    assert name("seed=0,1", "sweep.name=mine") == "sweep.name=mine"
+    assert name("seed=0,1") != name("seed=0,1", "--config-name=mine")
     parsed = OverridesParser.create().parse_overrides(name_sweep(["-m", "seed=range(3)", "model=a,b"])[1:])
     assert {o.get_key_element(): o.value() for o in parsed if not o.is_sweep_override()}["sweep.keys"] == [
         "seed",

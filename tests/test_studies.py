@@ -1,0 +1,148 @@
+"""The studies: their sweeps compose, and what is written down is what the runs found."""
+
+import csv
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from dcgan import cli
+from dcgan.networks import count_parameters
+from dcgan.training import build_gan
+from experiments import study
+
+SWEEPS = sorted(str(path.relative_to(study.HERE).with_suffix("")) for path in study.HERE.glob("*/*.yaml"))
+
+
+def composed(sweep: str, *overrides: str):
+    """The config of one job, and Hydra's own."""
+    with initialize_config_dir(str(study.HERE), version_base="1.3"):
+        search = f"hydra.searchpath=[file://{cli.CONF}]"
+        config = compose(sweep, overrides=[search, *overrides], return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+    return config
+
+
+def jobs(sweep: str) -> list[list[str]]:
+    """The overrides of each job, as Hydra's sweeper makes them."""
+    params = composed(sweep).hydra.sweeper.params
+    parsed = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
+    return BasicSweeper.split_arguments(parsed, None)[0]
+
+
+@pytest.fixture(autouse=True)
+def _no_job_is_left():
+    yield
+    HydraConfig.instance().cfg = None
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_every_sweep_has_seeds_and_every_arm_of_it_can_be_built(sweep):
+    arms: dict[tuple[str, ...], list[str]] = {}
+    for job in jobs(sweep):
+        arm = tuple(o for o in job if not o.startswith("seed="))
+        arms.setdefault(arm, []).extend(o for o in job if o.startswith("seed="))
+    assert all(len(set(seeds)) >= 3 for seeds in arms.values())
+    for arm in arms:
+        config = composed(sweep, *arm)
+        assert config.sweep.name.startswith(sweep.partition("/")[0] + "/")
+        build_gan(config)
+
+
+def test_no_two_sweeps_share_a_folder():
+    names = [composed(sweep).sweep.name for sweep in SWEEPS]
+    assert len(set(names)) == len(names)
+
+
+def test_equal_parameters_are_equal_and_meet_the_same_discriminator():
+    built = [
+        build_gan(composed("upsampling/equal_parameters", *job)) for job in jobs("upsampling/equal_parameters")[::3]
+    ]
+    assert len(built) == 8
+    generators = [count_parameters(gan.generator) for gan in built]
+    assert max(generators) / generators[0] < 1.02
+    assert min(generators) / generators[0] > 0.98
+    assert len({count_parameters(gan.discriminator) for gan in built}) == 1
+
+
+TINY_STUDY = """# @package _global_
+defaults: [/train, _self_]
+sweep: {name: tiny/rates}
+max_steps: 4
+metrics: {every_n_steps: 2}
+trainer: {accelerator: cpu}
+model: {base_channels: 4, latent_dim: 8, hidden_width: 16}
+data: {batch_size: 8}
+samples: {n: 4, steps: []}
+hydra:
+  sweeper:
+    params: {seed: "0,1", optimizer.lr: "1e-3,-1"}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch, dcgan_train):
+    """A study whose second arm cannot run; its sweeps are run in this process. `calls` are their outputs."""
+    folder = tmp_path / "studies" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "sweep.yaml").write_text(TINY_STUDY)
+    calls = []
+
+    def call(command):
+        calls.append(dcgan_train(*command[command.index("dcgan.train") + 1 :]))
+        monkeypatch.setattr(study.sys, "argv", ["study", "tiny"])  # which is the command's meanwhile
+        return calls[-1].code
+
+    monkeypatch.setattr(study, "HERE", folder.parent)
+    monkeypatch.setattr(study.subprocess, "call", call)
+    monkeypatch.setattr(study.sys, "argv", ["study", "tiny"])
+    return folder, calls
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_study_is_run_and_written_down_and_only_completed_the_second_time(tiny):
+    folder, calls = tiny
+    with pytest.raises(SystemExit) as end:
+        study.main()
+    assert end.value.code == 1  # an arm has failed, and the rest is there
+    runs = rows(folder / "runs.csv")
+    assert [(row["sweep"], row["arm"], row["seed"]) for row in runs] == [
+        ("rates", f"optimizer.lr={lr}", seed) for lr, seed in (("-1", "0"), ("-1", "1"), ("0.001", "0"), ("0.001", "1"))
+    ]
+    assert [row["outcome"] for row in runs[2:]] == ["finished", "finished"]
+    assert all("lr must be a number in (0, inf), got -1" in row["outcome"] for row in runs[:2])
+    assert float(runs[2]["frechet"]) != float(runs[3]["frechet"])
+    curves = rows(folder / "curves.csv")
+    assert [(row["seed"], row["step"]) for row in curves] == [(s, t) for s in "01" for t in ("0", "2", "4")]
+    assert not curves[0]["val/frechet"]
+    assert curves[2]["val/frechet"] == f"{float(runs[2]['frechet']):.5g}"
+    table = (folder / "table.md").read_text()
+    assert "| rates | optimizer.lr=0.001 | 2 | " in table
+    assert "| rates | optimizer.lr=-1 | 0 |" in table
+    assert "- rates optimizer.lr=-1 seed=0: lr must be" in table
+
+    before = (folder / "runs.csv").read_text()
+    with pytest.raises(SystemExit):
+        study.main()
+    assert calls[1].out.count("finished     ") == 2
+    assert (folder / "runs.csv").read_text() == before
+
+
+def test_the_table_has_the_mean_and_its_interval_over_seeds():
+    made = [{"sweep": "s", "arm": "a", "seed": i, "outcome": "finished", "frechet": x} for i, x in enumerate((1, 2, 3))]
+    # Student's t with 2 degrees of freedom: 4.303 * 1 / sqrt(3)
+    assert "| s | a | 3 | 2.0 ± 2.5 |" in study.table(made)
+
+
+def test_a_study_that_is_not_there_is_named_with_those_that_are(monkeypatch, capsys):
+    monkeypatch.setattr(study.sys, "argv", ["study", "nonsense"])
+    with pytest.raises(SystemExit) as end:
+        study.main()
+    assert end.value.code == 2
+    assert "upsampling" in capsys.readouterr().err
