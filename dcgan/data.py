@@ -112,8 +112,15 @@ class ImageData(L.LightningDataModule):
 
     @property
     def dataset_name(self) -> str:
-        """Of the data set, the same on every machine: what its judge is known by."""
+        """Of the data set, the same on every machine."""
         return type(self).__name__
+
+    @property
+    def judged_as(self) -> str:
+        """The data set whose judge looks at each channel of the images that are `judged_channels` together."""
+        return self.dataset_name
+
+    judged_channels = 1
 
 
 class InMemoryData(ImageData):
@@ -122,11 +129,11 @@ class InMemoryData(ImageData):
     train_images: UInt8[Tensor, "n c h w"]
     train_labels: Int64[Tensor, " n"]
 
-    def load(self, train: bool) -> tuple[UInt8[Tensor, "n h w"], Int64[Tensor, " n"]]:
+    def load(self, train: bool) -> tuple[UInt8[Tensor, "n k h w"], Int64[Tensor, " n"]]:
         """All training or all test images as they are stored, and their classes, counted from 0."""
         raise NotImplementedError
 
-    def fit(self, images: UInt8[Tensor, "n h w"]) -> UInt8[Tensor, "n c s s"]:
+    def fit(self, images: UInt8[Tensor, "n k h w"]) -> UInt8[Tensor, "n c s s"]:
         """Stored images as the networks see them: in image_size and with that many channels."""
         return fit_images(images, self.image_size, self.channels)
 
@@ -223,12 +230,12 @@ class TorchvisionData(InMemoryData):
     def dataset_name(self) -> str:
         return self.dataset.__name__
 
-    def load(self, train: bool) -> tuple[UInt8[Tensor, "n h w"], Int64[Tensor, " n"]]:
+    def load(self, train: bool) -> tuple[UInt8[Tensor, "n k h w"], Int64[Tensor, " n"]]:
         raw = self.root / self.dataset.__name__ / "raw"
         for name, _ in self.dataset.resources:
             check_idx_file(raw / name)
         stored = self.dataset(str(self.root), train=train)
-        images, labels = stored.data, stored.targets
+        images, labels = stored.data[:, None], stored.targets
         if len(images) != len(labels):
             raise UserError(
                 f"{raw} has {len(images)} images and {len(labels)} labels: delete the files and their archives"
@@ -265,14 +272,14 @@ class Digits(InMemoryData):
     The first 1,437 are the training images, the last 360 the test images. Arguments as `ImageData`'s.
     """
 
-    def load(self, train: bool) -> tuple[UInt8[Tensor, "n h w"], Int64[Tensor, " n"]]:
+    def load(self, train: bool) -> tuple[UInt8[Tensor, "n k h w"], Int64[Tensor, " n"]]:
         from sklearn.datasets import load_digits  # half a second that only this set should cost
 
         digits = load_digits()
         images = (torch.from_numpy(digits.images) * (255 / 16)).round().to(torch.uint8)
         labels = torch.from_numpy(digits.target).to(torch.int64)
         part = slice(None, 1437) if train else slice(1437, None)
-        return images[part], labels[part]
+        return images[part, None], labels[part]
 
 
 def data_of(path: Path, checkpoint: dict[str, Any], cfg: DictConfig, overrides: list[str]) -> ImageData:

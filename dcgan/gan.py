@@ -8,13 +8,13 @@ from typing import Any, cast
 import lightning as L
 import torch
 from jaxtyping import Float, Int64, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from dcgan.checks import check_int, check_number
 from dcgan.ema import EMA
 from dcgan.losses import Loss
-from dcgan.networks import LatentModel
+from dcgan.networks import ImageModel, LatentModel
 from dcgan.normalization import BATCH_NORM
 from dcgan.optimizers import Adam
 from dcgan.passes import evaluating, frozen, separate_statistics, start_statistics
@@ -34,7 +34,8 @@ class GAN(L.LightningModule):
     ema_decay: of the average of G's weights that draws the samples; 0: G itself draws them.
     seed: of the noise. fixed_n: latent vectors in `fixed_z`, the noise of the pictures that are compared over time, and
     labels in `fixed_label`, each class in turn, where the networks are conditional.
-    Raises ValueError for counts below 1, a decay outside [0, 1), and a penalty with batch norm in D.
+    Raises ValueError for counts below 1, fixed_n that are no whole packs, a decay outside [0, 1), and a penalty with
+    batch norm in D.
     """
 
     fixed_z: Tensor
@@ -43,7 +44,7 @@ class GAN(L.LightningModule):
     def __init__(
         self,
         generator: LatentModel,
-        discriminator: nn.Module,
+        discriminator: ImageModel,
         loss: Loss,
         discriminator_optimizer: Adam,
         generator_optimizer: Adam,
@@ -58,6 +59,10 @@ class GAN(L.LightningModule):
         check_int("discriminator_steps", discriminator_steps, 1)
         check_int("seed", seed, 0)
         check_int("samples.n", fixed_n, 1)
+        if fixed_n % discriminator.pack:
+            raise ValueError(
+                f"samples.n must be a multiple of discriminator.pack ({discriminator.pack}), got {fixed_n}"
+            )
         check_number("ema.decay", ema_decay, 0, 1, brackets="[)")
         if penalty is not None and any(isinstance(m, BATCH_NORM) for m in discriminator.modules()):
             raise ValueError(

@@ -70,8 +70,9 @@ class KerasDiscriminator(ImageModel):
         spectral_norm: bool = False,
         classes: int = 0,
         projection: bool = False,
+        pack: int = 1,
     ) -> None:
-        super().__init__(channels, classes, projection)
+        super().__init__(channels, classes, projection, pack)
         check_image_size(image_size)
         check_int("base_channels", base_channels, 2)
         check_number("dropout", dropout, 0, 1, brackets="[)")
@@ -83,7 +84,7 @@ class KerasDiscriminator(ImageModel):
             return nn.Sequential(conv, nn.ZeroPad2d((0, 1, 0, 1)))
 
         self.halvings = Layers(
-            block(partial(nn.Conv2d, channels + planes, a, 3, 2, 1), nn.Identity(), activation, dropout),
+            block(partial(nn.Conv2d, self.in_channels, a, 3, 2, 1), nn.Identity(), activation, dropout),
             block(partial(padded, a + planes, b), normalization.conv(b), activation, dropout),
             block(partial(nn.Conv2d, b + planes, c, 3, 2, 1), normalization.conv(c), activation, dropout),
             block(partial(nn.Conv2d, c + planes, d, 3, 1, 1), normalization.conv(d), activation, dropout),

@@ -21,16 +21,22 @@ def silent(what: str) -> None:
     """Tell nobody."""
 
 
+def judged(data: ImageData) -> InMemoryData:
+    """The data module, of whose images there can be a judge; UserError for another one."""
+    if not isinstance(data, InMemoryData):
+        raise UserError(f"{data.dataset_name} has neither test images nor classes, so it can have no judge")
+    if data.channels != data.judged_channels:
+        raise UserError(f"judges see grey images, and data.channels is {data.channels}")
+    return data
+
+
 def reference(data: ImageData, device: torch.device) -> Reference:
     """The real images of a data module and their judge.
 
-    UserError where the data has no test images or is not grey; MissingJudgeError where it has no judge yet.
+    UserError where the data has no test images or colours; MissingJudgeError where it has no judge yet.
     """
-    if not isinstance(data, InMemoryData):
-        raise UserError(f"{data.dataset_name} has neither test images nor classes, so it can have no judge")
-    if data.channels != 1:
-        raise UserError(f"judges see grey images, and data.channels is {data.channels}")
-    judge = load_judge(data.dataset_name, device)
+    data = judged(data)
+    judge = load_judge(data.judged_as, device)
     data.prepare_data()
     return Reference(data, judge)
 

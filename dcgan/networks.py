@@ -234,6 +234,15 @@ class Generator(LatentModel):
         self.apply(init_weights)
 
 
+def packed(x: Float[Tensor, "n c h w"], pack: int) -> Float[Tensor, "m d h w"]:
+    """Each `pack` images in a row as the channels of one. ValueError where they do not come out even."""
+    if pack == 1:
+        return x
+    if len(x) % pack:
+        raise ValueError(f"images must come in packs of {pack}, got {len(x)}")
+    return x.unflatten(0, (-1, pack)).flatten(1, 2)
+
+
 class ImageModel(nn.Module):
     """What every discriminator is: from an image, and a label where there are classes, over halvings and a head to one
     logit. A discriminator makes its halvings and its head and then calls `finish`.
@@ -241,19 +250,25 @@ class ImageModel(nn.Module):
     classes: number of labels; 0: an unconditional network.
     projection: the label enters at the end alone, as <embedding(y), features> added to the logit (Miyato and Koyama
     2018, equation 3), instead of beside the input of every layer. planes: channels that the label takes beside those.
-    Raises ValueError for channels or classes below 0 and a projection without classes.
+    pack: images that D judges together, as the channels of one, with one logit (PacGAN, Lin et al. 2018, section 3);
+    in_channels: what the first layer so sees.
+    Raises ValueError for channels or a pack below 1, classes below 0, a projection without classes and a pack with.
     """
 
     halvings: Layers
     head: Layers
 
-    def __init__(self, channels: int, classes: int, projection: bool) -> None:
+    def __init__(self, channels: int, classes: int, projection: bool, pack: int) -> None:
         super().__init__()
         check_int("channels", channels, 1)
         check_int("data.classes", classes, 0)
+        check_int("discriminator.pack", pack, 1)
+        if pack > 1 and classes:
+            raise ValueError(f"discriminator.pack must be 1 where images have labels, got {pack}: one logit, one label")
         if not isinstance(projection, bool) or (projection and not classes):
             raise ValueError(f"discriminator.projection must be false, or true with classes, got {projection!r}")
-        self.classes, self.planes = classes, 0 if projection else classes
+        self.classes, self.planes, self.pack = classes, 0 if projection else classes, pack
+        self.in_channels = pack * channels + self.planes
         self.embedding: nn.Linear | None = None
 
     def finish(self, features: int, spectral_norm: bool) -> None:
@@ -265,10 +280,10 @@ class ImageModel(nn.Module):
         if spectral_norm:
             apply_spectral_norm(self)
 
-    def forward(self, x: Float[Tensor, "n c h w"], label: Int64[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
+    def forward(self, x: Float[Tensor, "n c h w"], label: Int64[Tensor, " n"] | None = None) -> Float[Tensor, " m"]:
         y = one_hot(label, self.classes)
         planes = y if self.planes else None
-        features = self.head(self.halvings(x, planes), planes)
+        features = self.head(self.halvings(packed(x, self.pack), planes), planes)
         logits = self.logit(beside(features, planes)).squeeze(1)
         return logits if self.embedding is None else logits + (self.embedding(y) * features).sum(dim=1)
 
@@ -281,7 +296,7 @@ class Discriminator(ImageModel):
     activation, normalization: of the hidden layers.
     dropout: probability behind each activation, in [0, 1).
     spectral_norm: divide each weight by its largest singular value (Miyato et al. 2018).
-    classes, projection: as `ImageModel`'s.
+    classes, projection, pack: as `ImageModel`'s.
     Raises ValueError for a size that no halvings reach, widths below 1, and a dropout outside [0, 1).
     """
 
@@ -298,8 +313,9 @@ class Discriminator(ImageModel):
         spectral_norm: bool = False,
         classes: int = 0,
         projection: bool = False,
+        pack: int = 1,
     ) -> None:
-        super().__init__(channels, classes, projection)
+        super().__init__(channels, classes, projection, pack)
         start, k = doublings(image_size)
         check_int("base_channels", base_channels, 1)
         check_number("dropout", dropout, 0, 1, brackets="[)")
@@ -308,7 +324,7 @@ class Discriminator(ImageModel):
         features, planes = channels_out[-1] * start**2, self.planes
 
         self.halvings = Layers(
-            block(partial(downsampling, channels + planes, channels_out[0]), nn.Identity(), activation, dropout),
+            block(partial(downsampling, self.in_channels, channels_out[0]), nn.Identity(), activation, dropout),
             *(
                 block(partial(downsampling, i + planes, o), normalization.conv(o), activation, dropout)
                 for i, o in pairwise(channels_out)

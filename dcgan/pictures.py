@@ -15,6 +15,7 @@ from dcgan.metrics.reference import Reference
 
 DPI = 110
 GRID_IMAGES = 100
+READABLE = 20  # labels below an axis
 
 
 def render(figure: Figure) -> UInt8[Tensor, "3 h w"]:
@@ -60,7 +61,7 @@ def evaluation_picture(samples: Judged, real: Reference) -> UInt8[Tensor, "3 h w
         color="black",
         label="training set",
     )
-    classes.set_xticks(labels)
+    classes.set_xticks(labels if len(share) <= READABLE else [0, len(share) - 1])
     classes.set_title("classes, by the judge")
     classes.set_ylabel("share")
     classes.set_ylim(0, 1.25 * max(*share, *prior))
@@ -68,7 +69,7 @@ def evaluation_picture(samples: Judged, real: Reference) -> UInt8[Tensor, "3 h w
     return render(figure)
 
 
-def pairs_picture(samples: UInt8[Tensor, "n 1 h w"], twins: UInt8[Tensor, "n 1 h w"]) -> UInt8[Tensor, "3 gh gw"]:
+def pairs_picture(samples: UInt8[Tensor, "n c h w"], twins: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "3 gh gw"]:
     """Each sample beside its nearest training image, eight pairs a row."""
     pairs = torch.cat((samples, twins), dim=3)
     return image_grid(pairs, columns=8)

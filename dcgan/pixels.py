@@ -28,9 +28,10 @@ class PixelRange:
         return ((x.float() - self.low) * self.units_per_float).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def fit_images(images: UInt8[Tensor, "n h w"], image_size: int, channels: int) -> UInt8[Tensor, "n c s s"]:
-    """Grey images, resized (bilinear, antialiased) where they have another size, the same in every channel."""
-    fitted = images[:, None]
+def fit_images(images: UInt8[Tensor, "n k h w"], image_size: int, channels: int) -> UInt8[Tensor, "n c s s"]:
+    """Images with so many channels, of which grey ones have the same in each; resized (bilinear, antialiased) where
+    they have another size."""
+    fitted = images
     if fitted.shape[-2:] != (image_size, image_size):
         size = (image_size, image_size)
         parts = [F.interpolate(part.float(), size, mode="bilinear", antialias=True) for part in fitted.split(4096)]

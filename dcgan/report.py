@@ -91,7 +91,8 @@ class Report(L.Callback):
         (self.run_dir / SUMMARY).unlink(missing_ok=True)  # a run that goes on is not finished
         text = OmegaConf.to_yaml(OmegaConf.create(self.config))
         self.tensorboard.experiment.add_text("config", f"```yaml\n{text}```")
-        inputs = (gan.fixed_z[:2],) if gan.fixed_label is None else (gan.fixed_z[:2], gan.fixed_label[:2])
+        n = max(2, gan.discriminator.pack)
+        inputs = (gan.fixed_z[:n],) if gan.fixed_label is None else (gan.fixed_z[:n], gan.fixed_label[:n])
         log_graph(self.tensorboard, gan.generator, gan.discriminator, inputs)
 
     def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dcgan.checks import UserError, first_line
 from dcgan.data import ImageData, data_of
+from dcgan.measuring import judged
 from dcgan.metrics.probe import Probe
 from dcgan.metrics.reference import Reference
 from dcgan.trained import TrainedGenerator, load_generator, read_checkpoint
@@ -37,7 +38,7 @@ class Subject:
     facts: dict[str, Any]
     data: ImageData
     choice: str
-    draw: Callable[[int], Iterable[UInt8[Tensor, "b 1 h w"]]]
+    draw: Callable[[int], Iterable[UInt8[Tensor, "b c h w"]]]
     labels: Callable[[int], Int64[Tensor, " n"] | None]
     available: int | None
     run_dir: Path
@@ -51,8 +52,8 @@ class Subject:
         return self.folder / f"{self.prefix}{name}"
 
 
-def read_samples(path: Path, size: int) -> UInt8[Tensor, "n 1 h w"]:
-    """The images of an .npy file: uint8, or floats in [0, 1]; N x size x size or N x 1 x size x size.
+def read_samples(path: Path, channels: int, size: int) -> UInt8[Tensor, "n c h w"]:
+    """The images of an .npy file: uint8, or floats in [0, 1]; N x channels x size x size, or N x size x size.
 
     UserError that says what is wrong with any other.
     """
@@ -66,9 +67,10 @@ def read_samples(path: Path, size: int) -> UInt8[Tensor, "n 1 h w"]:
         raise UserError(f"{path} holds several arrays: save the images alone, with numpy.save")
     if array.ndim == 3:
         array = array[:, None]
-    if array.ndim != 4 or array.shape[1:] != (1, size, size):
+    if array.ndim != 4 or array.shape[1:] != (channels, size, size):
+        grey = f"N x {size} x {size} or " if channels == 1 else ""
         raise UserError(
-            f"the images in {path} must be N x {size} x {size} or N x 1 x {size} x {size}, got "
+            f"the images in {path} must be {grey}N x {channels} x {size} x {size}, got "
             f"{' x '.join(map(str, array.shape))}: give data.image_size=, or data= for another data set"
         )
     if len(array) == 0:
@@ -110,8 +112,8 @@ def of_checkpoint(cfg: DictConfig, overrides: list[str]) -> Subject:
 
 def of_samples(cfg: DictConfig, run_dir: Path, choice: str) -> Subject:
     path = Path(cfg.samples)
-    data: ImageData = instantiate(cfg.data)
-    images = read_samples(path, data.image_size)
+    data = judged(instantiate(cfg.data))
+    images = read_samples(path, data.channels, data.image_size)
     return Subject(
         kind="samples",
         facts={"file": path.name, "images": len(images)},

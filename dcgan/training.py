@@ -139,6 +139,8 @@ def check_plain_keys(cfg: DictConfig) -> None:
 def check_batch(gan: GAN, data: ImageData) -> None:
     if data.batch_size == 1 and gan.has_batch_norm:
         raise UserError("data.batch_size must be at least 2 with batch norm, which needs a batch to normalise by")
+    if data.batch_size % (pack := gan.discriminator.pack):
+        raise UserError(f"data.batch_size must be a multiple of discriminator.pack ({pack}), got {data.batch_size}")
 
 
 def build_gan(cfg: DictConfig) -> GAN:

@@ -27,7 +27,7 @@ def checker(size: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def mnist(real_mnist) -> torch.Tensor:
-    return real_mnist.load(train=False)[0][:, None]
+    return real_mnist.load(train=False)[0]
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.01, 1.1), (0.02, 2.7), (0.05, 7.3)])
@@ -45,7 +45,7 @@ def test_a_planted_ripple_has_the_calibrated_pv4_and_blur_is_far_below_zero(mnis
 
 
 def test_real_images_have_next_to_none(real_mnist, mnist):
-    train = real_mnist.load(train=True)[0][:10_000, None]
+    train = real_mnist.load(train=True)[0][:10_000]
     assert abs(cb2(power(train), power(mnist))) < 0.3
     assert phase_ripple(train, mnist, 2) < 0.15
     assert phase_ripple(train, mnist, 4) < 0.4

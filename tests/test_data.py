@@ -109,7 +109,7 @@ def test_images_are_resized_and_spread_over_channels():
     batch, _ = next(iter(data.train_dataloader()))
     assert batch.shape == (8, 3, 32, 32)
     assert torch.equal(batch[:, 0], batch[:, 2])
-    flat = torch.full((1, 28, 28), 200, dtype=torch.uint8)
+    flat = torch.full((1, 1, 28, 28), 200, dtype=torch.uint8)
     assert fit_images(flat, 64, 1).unique().tolist() == [200]
 
 
@@ -199,7 +199,7 @@ def test_archives_are_unpacked_once_they_are_verified(root, monkeypatch):
 def test_the_original_mnist_is_read_whole(real_mnist):
     assert [len(part) for part in real_mnist.load(train=True)] == [60_000, 60_000]
     images, labels = real_mnist.load(train=False)
-    assert images.shape == (10_000, 28, 28)
+    assert images.shape == (10_000, 1, 28, 28)
     assert labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 

@@ -31,7 +31,7 @@ def test_real_images_of_the_checkerboard_are_picked_from_the_whole_test_set_in_t
     assert real.native(16).shape == (16, 1, 32, 32)
     assert torch.equal(real.native(5), real.native(16)[:5])
     stored = build()
-    assert not torch.equal(stored.native(5), stored.test_images[:5, None])
+    assert not torch.equal(stored.native(5), stored.test_images[:5])
     assert sorted(stored.native(16).flatten(1).sum(1).tolist()) == sorted(stored.test_images.flatten(1).sum(1).tolist())
 
 
@@ -43,7 +43,7 @@ def test_the_prior_is_that_of_the_training_labels():
 
 def test_what_is_kept_of_the_test_images_is_what_the_judge_says_now():
     first, again = build(), build()
-    judged = load_judge("MNIST", CPU)(first.test_images[:, None])
+    judged = load_judge("MNIST", CPU)(first.test_images)
     for real in (first, again):
         assert torch.equal(real.test.features, judged.features)
         assert torch.equal(real.test.logits, judged.logits)

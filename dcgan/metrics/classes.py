@@ -66,6 +66,17 @@ class ClassBalance(Metric):
         }
 
 
+class Modes(Metric):
+    """How many classes are drawn at all, be it once: the "number of modes" of stacked digits (VEEGAN, Srivastava et
+    al. 2017, section 4.1; PacGAN, Lin et al. 2018), whose KL divergence is `ClassBalance`'s class_kl. It grows with
+    the number of samples, there 26,000."""
+
+    figures = {"modes": Figure("modes found, one sample each", "higher")}
+
+    def __call__(self, samples: Judged, real: Reference) -> dict[str, float]:
+        return {"modes": int((class_histogram(samples.logits) > 0).sum())}
+
+
 class LabelAgreement(Metric):
     """How often a conditional generator draws what it was told to: the share of samples that the judge takes for their
     label. The floor is the judge's accuracy on training images, whose labels are the true ones."""

@@ -76,6 +76,8 @@ def train(cfg: DictConfig) -> None:
     data = instantiate(cfg.data)
     if not isinstance(data, InMemoryData):
         raise UserError(f"{data.dataset_name} has no classes, so no judge can be trained on it: choose another data=")
+    if data.judged_as != data.dataset_name:
+        raise UserError(f"{data.dataset_name} is judged by the judge of {data.judged_as}, and needs no other")
     if cfg.out is None and data.dataset_name in SHIPPED:
         raise UserError(
             f"the judge of {data.dataset_name} ships with the package: give out=FILE.safetensors to train another"

@@ -7,6 +7,7 @@ data sets are trained by `python -m dcgan.metrics.classifier data=...` and kept 
 
 import hashlib
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class Judged:
     where that is known."""
 
     images: UInt8[Tensor, "n c h w"]
-    seen: UInt8[Tensor, "n 1 28 28"]
+    seen: UInt8[Tensor, "n c 28 28"]
     features: Float[Tensor, "n d"]
     logits: Float[Tensor, "n k"]
     labels: Int64[Tensor, " n"] | None = None
@@ -86,16 +87,23 @@ class Judge:
         self.facts, self.device = facts, device
 
     @torch.no_grad()
-    def __call__(self, images: UInt8[Tensor, "n 1 h w"]) -> Judged:
-        """Judge grey images of any size; features and logits are on the CPU."""
-        seen = fit_images(images[:, 0], SIZE, 1)
+    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Judged:
+        """Judge grey images of any size; features and logits are on the CPU.
+
+        Each channel is a grey image of its own: an image has the features of all, and its classes are all combinations
+        of theirs, where those of the last channel change fastest.
+        """
+        seen = fit_images(images, SIZE, images.shape[1])
         features, logits = [], []
-        for part in seen.split(BATCH):
+        for part in seen.flatten(0, 1)[:, None].split(BATCH):
             x = (part.to(self.device).float() / 255).contiguous(memory_format=torch.channels_last)
             found = self.network.features(x)
             features.append(found.cpu())
             logits.append(self.network.logits(found).cpu())
-        return Judged(images, seen, torch.cat(features), torch.cat(logits))
+        by_channel = torch.cat(logits).unflatten(0, images.shape[:2]).unbind(dim=1)
+        # a softmax of sums is the product of the softmaxes
+        combined = reduce(lambda a, b: (a[:, :, None] + b[:, None]).flatten(1), by_channel)
+        return Judged(images, seen, torch.cat(features).unflatten(0, images.shape[:2]).flatten(1), combined)
 
 
 def judge_path(name: str) -> Path:

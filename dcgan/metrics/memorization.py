@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from dcgan.metrics.judge import SIZE, Judged
+from dcgan.metrics.judge import Judged
 from dcgan.metrics.metric import Figure, Metric
 from dcgan.metrics.neighbours import nearest_distances
 from dcgan.metrics.reference import Reference, flat
@@ -50,9 +50,9 @@ def near_copies(distances: Tensor) -> float:
 
 def closest_pairs(
     samples: Judged, real: Reference, n: int
-) -> tuple[UInt8[Tensor, "n 1 28 28"], UInt8[Tensor, "n 1 28 28"]]:
+) -> tuple[UInt8[Tensor, "n c 28 28"], UInt8[Tensor, "n c 28 28"]]:
     """The n samples that are nearest to a training image, relative to the second nearest one, and that image."""
     distances, indices = to_train(samples, real)
     closest = (distances[:, 0] / distances[:, 1]).argsort()[:n]
     twins = (real.trained_on[indices[closest]] * 255).round().to(torch.uint8)
-    return samples.seen[closest], twins.reshape(-1, 1, SIZE, SIZE)
+    return samples.seen[closest], twins.reshape(-1, *samples.seen.shape[1:])

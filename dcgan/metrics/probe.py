@@ -83,7 +83,9 @@ class LinearProbe(Probe):
         self, checkpoint: dict[str, Any], generator: TrainedGenerator, real: Reference, seed: int
     ) -> tuple[dict[str, float], dict[str, float]]:
         torch.manual_seed(seed)
-        learned = trained(checkpoint, "discriminator", "discriminator.")
+        learned: Any = trained(checkpoint, "discriminator", "discriminator.")
+        if learned.pack > 1:
+            raise UserError("probe=linear asks what D sees in an image, and this D looks at several together")
         accuracy = (self.accuracy(learned, real), self.accuracy(build(checkpoint, "discriminator"), real))
         return {"probe_accuracy": accuracy[0]}, {"probe_accuracy": accuracy[1]}
 
@@ -120,13 +122,13 @@ class NearestNeighbour(Probe):
     ) -> tuple[dict[str, float], dict[str, float]]:
         labels = generator.labels(self.n, seed)
         assert labels is not None  # `check`
-        samples = torch.cat(list(generator.draw(generator.z(self.n, seed), labels)))[:, 0]
+        samples = torch.cat(list(generator.draw(generator.z(self.n, seed), labels)))
         error = nearest_neighbour_error(samples, labels, real)
         floor = nearest_neighbour_error(real.train_images[: self.n], real.train_labels[: self.n], real)
         return {"nearest_neighbour_error": error}, {"nearest_neighbour_error": floor}
 
 
-def nearest_neighbour_error(images: UInt8[Tensor, "n h w"], labels: Int64[Tensor, " n"], real: Reference) -> float:
+def nearest_neighbour_error(images: UInt8[Tensor, "n 1 h w"], labels: Int64[Tensor, " n"], real: Reference) -> float:
     """The share of test images whose nearest of `images` has another label, at 28 x 28 pixels."""
     _, nearest = nearest_distances(flat(real.test.seen), flat(fit_images(images, SIZE, 1)))
     return (labels[nearest] != real.test_labels).double().mean().item()

@@ -26,6 +26,11 @@ class Reference:
         self.train_images, self.train_labels = data.load(train=True)
         self.test_images, self.test_labels = data.load(train=False)
 
+    @property
+    def channels(self) -> int:
+        """Of the images as they are stored."""
+        return self.test_images.shape[1]
+
     def __len__(self) -> int:
         """The test images: as many generated ones make a full measurement."""
         return len(self.test_images)
@@ -39,7 +44,7 @@ class Reference:
         if self.judge:
             return replace(self.judge(images), labels=labels)
         nothing = torch.empty(len(images), 0)
-        unseen = images.new_zeros(1, 1, SIZE, SIZE).expand(len(images), -1, -1, -1)
+        unseen = images.new_zeros(1, 1, SIZE, SIZE).expand(len(images), images.shape[1], -1, -1)
         return Judged(images, unseen, nothing, nothing, labels)
 
     @cached_property
@@ -52,11 +57,11 @@ class Reference:
         """The test images as they are stored, as the judge sees them."""
 
         def compute() -> dict[str, Tensor]:
-            judged = self.look(self.test_images[:, None])
+            judged = self.look(self.test_images)
             return {"features": judged.features, "logits": judged.logits}
 
         kept = cached("test", [self.key], compute)
-        return Judged(self.test_images[:, None], fit_images(self.test_images, SIZE, 1), **kept)
+        return Judged(self.test_images, fit_images(self.test_images, SIZE, self.channels), **kept)
 
     def train(self, n: int) -> Judged:
         """The first n training images in the generated ones' size, as if they were generated."""
@@ -81,7 +86,7 @@ class Reference:
     @cached_property
     def trained_on(self) -> Float[Tensor, "n d"]:
         """The training images that the generator has seen, as vectors of pixels in [0, 1] of the judge's size."""
-        return flat(fit_images(self.train_images[: self.data.limit], SIZE, 1))
+        return flat(fit_images(self.train_images[: self.data.limit], SIZE, self.channels))
 
     @cached_property
     def test_to_train(self) -> Float[Tensor, "n 2"]:
@@ -93,6 +98,6 @@ class Reference:
         return cached("test_to_train", [self.key, digest([self.train_images]), self.data.limit], compute)["distances"]
 
 
-def flat(images: UInt8[Tensor, "n 1 h w"]) -> Float[Tensor, "n d"]:
+def flat(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
     """Pixels in [0, 1], an image a vector."""
     return images.flatten(1).float() / 255

@@ -1,0 +1,127 @@
+"""Stacked digits: the data, the judge that looks at each channel, and what it counts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+
+from dcgan.measuring import reference
+from dcgan.metrics.classes import Modes
+from dcgan.metrics.judge import Judged, load_judge
+from tests.conftest import TINY, compose_config
+
+CPU = torch.device("cpu")
+SMALL = ["data=stacked_mnist", "data.stacks=48", "data.test_stacks=24"]
+
+
+def build(*overrides: str):
+    data = instantiate(compose_config(*SMALL, "data.batch_size=8", *overrides).data)
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def digits():
+    data = instantiate(compose_config().data)
+    data.prepare_data()
+    return data
+
+
+def test_a_stack_has_three_digits_and_their_classes_as_one_number():
+    images, labels = build().load(train=True)
+    assert images.shape == (48, 3, 28, 28)
+    stored, classes = digits().load(train=True)
+    assert len(images.unique(dim=0)) == 48
+    for image, label in zip(images, labels.tolist(), strict=True):
+        where = image[:, 0, 0].tolist()  # training image i has i in its corner
+        assert torch.equal(image, stored[where, 0])
+        assert [int(digit) for digit in f"{label:03d}"] == classes[where].tolist()
+
+
+def test_test_stacks_are_of_test_images_and_no_seed_changes_any():
+    a, b = build("seed=0"), build("seed=1")
+    for train in (True, False):
+        assert all(torch.equal(x, y) for x, y in zip(a.load(train), b.load(train), strict=True))
+    assert set(a.load(train=False)[0][:, :, 0, 0].unique().tolist()) == {255}  # as all test images have
+    assert len(a.load(train=False)[0]) == 24
+
+
+def test_the_stacks_of_the_protocol(real_mnist):
+    config = compose_config("experiment=stacked_mnist", f"data.root={real_mnist.root}")
+    data = instantiate(config.data)
+    labels = data.load(train=True)[1]
+    assert len(labels) == 128_000
+    assert labels.bincount(minlength=1000).min() > 0
+    assert len(data.load(train=False)[1]) == 26_000
+    assert (config.data.batch_size, config.max_epochs) == (64, 50)
+
+
+def test_channels_other_than_three_are_refused():
+    with pytest.raises(Exception, match=r"data.channels must be 3, one for each digit of a stack, got 1"):
+        build("data.channels=1")
+
+
+def test_the_judge_looks_at_each_channel_and_combines_what_it_sees():
+    judge = load_judge("MNIST", CPU)
+    images = build().load(train=True)[0][:5]
+    stack, channels = judge(images), [judge(images[:, [i]]) for i in range(3)]
+    torch.testing.assert_close(stack.features, torch.cat([one.features for one in channels], dim=1))
+    p = [one.logits.softmax(dim=1) for one in channels]
+    expected = torch.einsum("na,nb,nc->nabc", *p).flatten(1)  # independent: the product of their probabilities
+    torch.testing.assert_close(stack.logits.softmax(dim=1), expected)
+    a, b, c = (one.logits.argmax(dim=1) for one in channels)
+    assert stack.logits.argmax(dim=1).tolist() == (100 * a + 10 * b + c).tolist()
+    assert stack.seen.shape == (5, 3, 28, 28)
+
+
+def test_the_judge_of_digits_knows_stacks_of_the_originals(real_mnist):
+    data = instantiate(
+        compose_config("data=stacked_mnist", "data.test_stacks=2000", f"data.root={real_mnist.root}").data
+    )
+    images, labels = data.load(train=False)
+    right = (load_judge("MNIST", CPU)(images).logits.argmax(dim=1) == labels).double().mean().item()
+    assert right > 0.97  # about its accuracy on one digit to the power of three
+
+
+def test_a_mode_counts_with_a_single_sample():
+    real = reference(build(), CPU)
+    logits = torch.full((6, 1000), -9.0)
+    for i, mode in enumerate((7, 7, 7, 123, 999, 123)):
+        logits[i, mode] = 9.0
+    images = torch.zeros(6, 3, 28, 28, dtype=torch.uint8)
+    assert Modes()(Judged(images, images, torch.zeros(6, 4), logits), real) == {"modes": 3}
+
+
+def test_a_run_and_its_evaluation_count_modes(dcgan_train, dcgan_evaluate):
+    run = [*TINY, *SMALL, "evaluator=modes", "trainer=cpu", "max_steps=2", "discriminator.pack=2", "hydra.run.dir=run"]
+    assert dcgan_train(*run).code == 0
+    final = json.loads(Path("run/summary.json").read_text())["metrics"]
+    assert 1 <= final["modes"] <= 24
+    assert final["class_kl"] is None  # infinite: most of the classes have no training image here
+    assert dcgan_evaluate("checkpoint=run/checkpoints/last.ckpt", "evaluator=full").code == 0
+    evaluation = json.loads(Path("run/checkpoints/last.evaluation.json").read_text())
+    assert evaluation["n"] == 24
+    assert evaluation["metrics"]["frechet"] > 0
+    for picture in ("evaluation", "closest_pairs"):
+        assert Path(f"run/checkpoints/last.{picture}.png").exists()
+
+
+def test_anybodys_stacks_can_be_evaluated_and_grey_ones_are_refused(dcgan_evaluate, tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "stacks.npy", rng.integers(0, 256, (24, 3, 28, 28), dtype=np.uint8))
+    np.save(tmp_path / "grey.npy", rng.integers(0, 256, (24, 28, 28), dtype=np.uint8))
+    assert dcgan_evaluate("samples=stacks.npy", *SMALL, "evaluator=modes").code == 0
+    refused = dcgan_evaluate("samples=grey.npy", *SMALL, "evaluator=modes")
+    assert refused.code == 1
+    assert "must be N x 3 x 28 x 28, got 24 x 1 x 28 x 28" in refused.err
+
+
+def test_stacks_need_no_judge_of_their_own(command):
+    from dcgan.metrics import classifier
+
+    outcome = command(classifier, *SMALL)
+    assert outcome.code == 1
+    assert "StackedMNIST is judged by the judge of MNIST" in outcome.err
