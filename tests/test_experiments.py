@@ -1,6 +1,7 @@
 """The benchmarks and searches still run against the package as it is; their figures are not for tests."""
 
 import time
+from argparse import ArgumentTypeError
 
 import pytest
 import torch
@@ -103,3 +104,14 @@ def test_the_batches_of_a_benchmark_never_end():
     for i in range(64 // 8 + 1):
         gan.training_step(next(batches), i)
     assert gan.step == 9
+
+
+@pytest.mark.parametrize(("text", "found"), [("fast", ("fast", 240)), ("growing:600", ("growing", 600))])
+def test_an_arm_of_the_race_trains_for_as_long_as_it_is_told(text, found):
+    assert race.distance(text) == found
+
+
+@pytest.mark.parametrize("text", ["nonsense", "fast:10", "fast:nan", "fast:-5"])
+def test_an_arm_that_would_never_be_measured_is_refused(text):
+    with pytest.raises(ArgumentTypeError, match=r"is none of|15 or more whole seconds"):
+        race.distance(text)

@@ -7,11 +7,13 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
 
 from dcgan import cli
 from dcgan.networks import count_parameters
 from dcgan.training import build_gan
 from experiments import study
+from experiments.plots import over_training
 
 SWEEPS = sorted(str(path.relative_to(study.HERE).with_suffix("")) for path in study.HERE.glob("*/*.yaml"))
 
@@ -146,3 +148,15 @@ def test_a_study_that_is_not_there_is_named_with_those_that_are(monkeypatch, cap
         study.main()
     assert end.value.code == 2
     assert "upsampling" in capsys.readouterr().err
+
+
+def test_curves_over_training_are_drawn_for_the_arms_that_have_them(tmp_path):
+    made = [
+        {"arm": arm, "seed": seed, "step": str(step), "val/frechet": str(step + seed), "val/cb2": ""}
+        for arm in ("a", "b")
+        for seed in (0, 1)
+        for step in (2, 4)
+    ]
+    over_training(made, {"val/frechet": "distance", "val/cb2": "dB"}, tmp_path / "curves.png", "two arms")
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.width > picture.height  # two panels

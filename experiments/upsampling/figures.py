@@ -1,0 +1,68 @@
+"""The pictures of this study, from curves.csv and, where the runs are still there, from their networks."""
+
+import json
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from dcgan.pictures import spectrum
+from dcgan.trained import latents, load_generator
+from experiments.bench import bare
+from experiments.plots import over_training
+from experiments.study import RUNS, read
+
+HERE = Path(__file__).parent
+FIGURES = {"val/frechet": "Frechet distance", "val/cb2": "CB2, dB", "val/pv2": "PV2, %", "val/pv4": "PV4, %"}
+N, SHOWN = 2000, 4  # images of a spectrum, and of them in the picture
+
+
+def config_of(run: Path) -> DictConfig:
+    return OmegaConf.create(json.loads((run / "summary.json").read_text())["config"])
+
+
+def images(run: Path) -> tuple[Tensor, Tensor]:
+    """The same latent vectors through G as it was at step 0 and as it is at the end."""
+    gan, trained = bare(config_of(run)), load_generator(run / "checkpoints" / "last.ckpt", "cpu")
+    z = latents(gan.generator, N, seed=0)
+    return torch.cat([gan.sample(part) for part in z.split(500)]), torch.cat(list(trained.draw(z, None, 500)))
+
+
+def spectra(runs: dict[str, Path], path: Path) -> None:
+    """A column for each mode: spectrum and enlarged images at step 0, and the same at the end."""
+    drawing = Figure(figsize=(2 * (len(runs) + 1), 8), layout="constrained")
+    panels = drawing.subplots(4, len(runs) + 1)
+    data = instantiate(config_of(next(iter(runs.values()))).data)
+    real = data.fit(data.load(train=False)[0][:N])
+    columns = {name: images(run) for name, run in runs.items()} | {"test images": (real, real)}
+    levels = spectrum(real)
+    low, high = levels.amin().item(), levels.amax().item()
+    for i, (name, both) in enumerate(columns.items()):
+        panels[0, i].set_title(name, fontsize=10)
+        for j, drawn in enumerate(both):
+            panels[2 * j, i].imshow(spectrum(drawn).numpy(), vmin=low, vmax=high, cmap="magma")
+            four = torch.cat([torch.cat(list(pair), dim=2) for pair in drawn[:SHOWN].split(2)], dim=1)[0]
+            panels[2 * j + 1, i].imshow(four.numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    for axes in panels.flatten():
+        axes.set_xticks([])
+        axes.set_yticks([])
+    for row, label in enumerate(("step 0: spectrum", "step 0: images", "end: spectrum", "end: images")):
+        panels[row, 0].set_ylabel(label)
+    drawing.savefig(path, dpi=100)
+
+
+def main() -> None:
+    curves = read(HERE / "curves.csv")
+    for sweep in dict.fromkeys(row["sweep"] for row in curves):
+        own = [row for row in curves if row["sweep"] == sweep]
+        over_training(own, FIGURES, HERE / f"{sweep}.png", sweep.replace("_", " "))
+        runs = {path.name.partition("model=")[2]: path for path in sorted((RUNS / HERE.name / sweep).glob("seed=0,*"))}
+        if runs:
+            spectra(runs, HERE / f"{sweep}_spectra.png")
+
+
+if __name__ == "__main__":
+    main()
