@@ -11,24 +11,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from scipy import stats
 
+from dcgan.settings import aside, flatten
+
 CONFIDENCE = 0.95
-# settings that change no figure: where, how long a look, on what
-ASIDE = (
-    "ckpt_path",
-    "sweep",
-    "skip_finished",
-    "cuda_graph",
-    "log",
-    "samples",
-    "checkpoints",
-    "health",
-    "evaluator",
-    "metrics.every_n_steps",
-    "data.root",
-    "data.workers",
-    "trainer.accelerator",
-    "trainer.strategy",
-)
 ASIDE_GROUPS = ("trainer", "evaluator")  # precision and number of processes stay
 FAILURE = "failure.txt"
 
@@ -66,20 +51,6 @@ class Spread:
             return math.nan
         variance = math.fsum((value - self.mean) ** 2 for value in self.values) / (self.n - 1)
         return float(stats.t.ppf((1 + CONFIDENCE) / 2, self.n - 1)) * math.sqrt(variance / self.n)
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
-def aside(key: str) -> bool:
-    return key.rpartition(".")[2] == "seed" or any(key == name or key.startswith(f"{name}.") for name in ASIDE)
 
 
 def find_runs(folder: Path, full: bool) -> tuple[list[Run], dict[Path, str]]:
@@ -140,7 +111,8 @@ def group_runs(runs: list[Run]) -> dict[str, list[Run]]:
     """The runs by what differs between them except the seed, under the fewest settings that tell the groups apart;
     those that a command line named come first, then config groups, then plain keys."""
     keys = list(dict.fromkeys(key for run in runs for key in run.settings))
-    differing = [key for key in keys if len(distinct(runs, [key])) > 1]
+    # a key that some runs lack is younger than they are, or goes with a choice that differs, too
+    differing = [key for key in keys if len({run.settings[key] for run in runs if key in run.settings}) > 1]
     named = frozenset().union(*(run.named for run in runs))
     kept = sorted(differing, key=lambda key: key not in named)  # stable: the order within both is that of the summary
     number = len(distinct(runs, kept))

@@ -7,10 +7,12 @@ from typing import Any, cast
 
 import torch
 from hydra.utils import instantiate
+from jaxtyping import UInt8
 from omegaconf import DictConfig, OmegaConf
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from dcgan import cli, subjects
@@ -19,8 +21,8 @@ from dcgan.files import plain, write_json
 from dcgan.grids import save_png
 from dcgan.measuring import measure, measure_floor, reference, that_apply
 from dcgan.metrics.classes import class_histogram
-from dcgan.metrics.judge import Judged, MissingJudgeError
-from dcgan.metrics.memorization import closest_pairs
+from dcgan.metrics.judge import MissingJudgeError
+from dcgan.metrics.memorization import Memorization, closest_pairs
 from dcgan.metrics.metric import Figure
 from dcgan.metrics.probe import Probe
 from dcgan.metrics.reference import Reference
@@ -100,7 +102,7 @@ def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], choice: str) 
 
     known = {name: figure for metric in metrics.values() for name, figure in metric.figures.items()}
     known |= probe.figures if probe is not None else {}
-    print_table(figures, floor, known, real.judge_facts or {}, n)
+    print_table(figures, floor, known, real, n)
     write_json(
         subject.output("evaluation.json"),
         {
@@ -116,16 +118,21 @@ def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], choice: str) 
             "seconds": time.perf_counter() - start,
         },
     )
-    show(subject, samples, real, figures)
+    pictures = {"evaluation": evaluation_picture(samples, real)}
+    if set(Memorization.figures) <= set(figures):  # what takes the time of finding them
+        pictures["closest_pairs"] = pairs_picture(*closest_pairs(samples, real, PAIRS))
+    show(subject, pictures, figures)
     print(f"evaluation   {subject.output('evaluation.json')}")
-    print(f"pictures     {subject.output('evaluation.png')}, {subject.output('closest_pairs.png')}")
+    print(f"pictures     {', '.join(str(subject.output(f'{name}.png')) for name in pictures)}")
 
 
 def print_table(
-    figures: dict[str, float], floor: dict[str, float], known: dict[str, Figure], judge: dict[str, Any], n: int
+    figures: dict[str, float], floor: dict[str, float], known: dict[str, Figure], real: Reference, n: int
 ) -> None:
+    judge = real.judge_facts or {}
     table = Table(
-        title=f"{n:,} images of {judge['data']}; judge version {judge['version']}, {judge['accuracy']:.2%} right",
+        title=f"{n:,} images of {real.data.dataset_name}; "
+        f"judge of {judge['data']}, version {judge['version']}, {judge['accuracy']:.2%} right",
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
@@ -137,14 +144,11 @@ def print_table(
     (console if console.is_terminal else Console(width=TABLE_WIDTH)).print(table)
 
 
-def show(subject: Subject, samples: Judged, real: Reference, figures: dict[str, float]) -> None:
+def show(subject: Subject, pictures: dict[str, UInt8[Tensor, "3 h w"]], figures: dict[str, float]) -> None:
     """The pictures, as files and in TensorBoard."""
-    picture = evaluation_picture(samples, real)
-    pairs = pairs_picture(*closest_pairs(samples, real, PAIRS))
-    save_png(subject.output("evaluation.png"), picture)
-    save_png(subject.output("closest_pairs.png"), pairs)
     with SummaryWriter(subject.run_dir) as writer:
-        writer.add_image("evaluation", picture, subject.step)
-        writer.add_image("evaluation/closest_pairs", pairs, subject.step)
+        for name, picture in pictures.items():
+            save_png(subject.output(f"{name}.png"), picture)
+            writer.add_image("evaluation" if name == "evaluation" else f"evaluation/{name}", picture, subject.step)
         for name, value in figures.items():
             writer.add_scalar(f"evaluation/{name}", value, subject.step)

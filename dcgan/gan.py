@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from dcgan.checks import check_int, check_number
 from dcgan.ema import EMA
 from dcgan.losses import Loss
-from dcgan.networks import ImageModel, LatentModel
+from dcgan.networks import ImageModel, LatentModel, packed
 from dcgan.normalization import BATCH_NORM
 from dcgan.optimizers import Adam
 from dcgan.passes import evaluating, frozen, separate_statistics, start_statistics
@@ -133,7 +133,8 @@ class GAN(L.LightningModule):
             loss_d = self.loss.discriminator(real_logits, fake_logits)
             if self.penalty is not None:
                 critic = partial(self.discriminator, label=label)
-                loss_d = loss_d + self.penalty.penalty(critic, real, fake.detach())
+                packs = (packed(images, self.discriminator.pack) for images in (real, fake.detach()))
+                loss_d = loss_d + self.penalty.penalty(critic, *packs)
             optimizer_d.zero_grad()
             self.manual_backward(loss_d)
             optimizer_d.step()

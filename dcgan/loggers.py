@@ -8,6 +8,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -137,5 +138,5 @@ def log_graph(
     both = Both(generator, discriminator)
     with evaluating(generator, discriminator), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorBoard still traces with what torch 2.15 calls deprecated
-        both.eval()  # add_graph would put the whole back into the mode that it finds
-        logger.experiment.add_graph(both, inputs, use_strict_trace=False)
+        both.eval()  # add_graph would put the whole back into the mode that it finds, and trace it twice to compare
+        logger.experiment.add_graph(torch.jit.trace(both, inputs, strict=False, check_trace=False), inputs)

@@ -250,8 +250,8 @@ class ImageModel(nn.Module):
     classes: number of labels; 0: an unconditional network.
     projection: the label enters at the end alone, as <embedding(y), features> added to the logit (Miyato and Koyama
     2018, equation 3), instead of beside the input of every layer. planes: channels that the label takes beside those.
-    pack: images that D judges together, as the channels of one, with one logit (PacGAN, Lin et al. 2018, section 3);
-    in_channels: what the first layer so sees.
+    pack: images that D judges together, as the channels of one, with one logit (PacGAN, Lin et al. 2018): it takes
+    images, or what `packed` makes of them. in_channels: what the first layer sees.
     Raises ValueError for channels or a pack below 1, classes below 0, a projection without classes and a pack with.
     """
 
@@ -268,7 +268,8 @@ class ImageModel(nn.Module):
         if not isinstance(projection, bool) or (projection and not classes):
             raise ValueError(f"discriminator.projection must be false, or true with classes, got {projection!r}")
         self.classes, self.planes, self.pack = classes, 0 if projection else classes, pack
-        self.in_channels = pack * channels + self.planes
+        self.packed_channels = pack * channels
+        self.in_channels = self.packed_channels + self.planes
         self.embedding: nn.Linear | None = None
 
     def finish(self, features: int, spectral_norm: bool) -> None:
@@ -283,7 +284,8 @@ class ImageModel(nn.Module):
     def forward(self, x: Float[Tensor, "n c h w"], label: Int64[Tensor, " n"] | None = None) -> Float[Tensor, " m"]:
         y = one_hot(label, self.classes)
         planes = y if self.planes else None
-        features = self.head(self.halvings(packed(x, self.pack), planes), planes)
+        x = x if x.shape[1] == self.packed_channels else packed(x, self.pack)
+        features = self.head(self.halvings(x, planes), planes)
         logits = self.logit(beside(features, planes)).squeeze(1)
         return logits if self.embedding is None else logits + (self.embedding(y) * features).sum(dim=1)
 

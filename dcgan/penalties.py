@@ -1,4 +1,5 @@
-"""Gradient penalties, added to loss_d. Each takes D's gradient per image, so D must not mix the images of a batch."""
+"""Gradient penalties, added to loss_d. Each takes D's gradient per image, so D must not mix the images of a batch; a
+pack of images that D judges together is one of them."""
 
 import math
 from collections.abc import Callable
@@ -11,17 +12,15 @@ from dcgan.checks import check_number
 
 Images = Float[Tensor, "n c h w"]
 Scalar = Float[Tensor, ""]
-Critic = Callable[[Images], Float[Tensor, " m"]]  # D, with the images' labels where there are some
+Critic = Callable[[Images], Float[Tensor, " n"]]  # D, with the images' labels where there are some
 
 
-def gradient_norm_squared(discriminator: Critic, x: Images) -> Float[Tensor, " m"]:
-    """|dD(x)/dx|^2 of each image (or pack of images, which has one logit), with the graph that its own gradient
-    needs."""
+def gradient_norm_squared(discriminator: Critic, x: Images) -> Float[Tensor, " n"]:
+    """|dD(x)/dx|^2 of each image, with the graph that its own gradient needs."""
     x = x.detach().requires_grad_(True)
-    logits = discriminator(x).float()
     # the sum's gradient is each image's own: no logit depends on another image
-    (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
-    return gradient.float().square().sum(dim=(1, 2, 3)).reshape(len(logits), -1).sum(dim=1)
+    (gradient,) = torch.autograd.grad(discriminator(x).float().sum(), x, create_graph=True)
+    return gradient.float().square().sum(dim=(1, 2, 3))
 
 
 class GradientPenalty:
@@ -37,8 +36,7 @@ class GradientPenalty:
 
 
 class WassersteinGP(GradientPenalty):
-    """weight * E[(|grad D(x^)| - 1)^2], x^ between real and fake (Gulrajani et al. 2017, Algorithm 1), each image of a
-    pack at a place of its own."""
+    """weight * E[(|grad D(x^)| - 1)^2], x^ between real and fake (Gulrajani et al. 2017, Algorithm 1)."""
 
     def penalty(self, discriminator: Critic, real: Images, fake: Images) -> Scalar:
         epsilon = torch.rand(len(real), 1, 1, 1, device=real.device)

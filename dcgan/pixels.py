@@ -30,7 +30,9 @@ class PixelRange:
 
 def fit_images(images: UInt8[Tensor, "n k h w"], image_size: int, channels: int) -> UInt8[Tensor, "n c s s"]:
     """Images with so many channels, of which grey ones have the same in each; resized (bilinear, antialiased) where
-    they have another size."""
+    they have another size. ValueError for images with more channels than are asked for."""
+    if images.shape[1] not in (1, channels):
+        raise ValueError(f"images of {images.shape[1]} channels cannot have {channels}")
     fitted = images
     if fitted.shape[-2:] != (image_size, image_size):
         size = (image_size, image_size)

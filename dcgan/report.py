@@ -34,6 +34,7 @@ HYPERPARAMETERS = (
     "discriminator.hidden_width",
     "discriminator.dropout",
     "discriminator.spectral_norm",
+    "discriminator.pack",
     "activation.negative_slope",
     "discriminator_activation.negative_slope",
     "loss.label_smoothing",

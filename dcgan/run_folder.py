@@ -4,10 +4,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
 
 from dcgan.checks import UserError
+from dcgan.settings import differences
 
 # what a kill in the middle of a write leaves; an evaluation of one of the checkpoints may be writing others
 LEFTOVERS = ("checkpoints/.*.ckpt.*.tmp", "samples/.*.tmp", ".*.tmp")
@@ -55,6 +58,22 @@ def refuse_occupied(run_dir: Path) -> None:
         raise UserError(
             f"{run_dir} already holds checkpoints: go on with ckpt_path={run_dir / 'checkpoints' / 'last.ckpt'} (in a "
             "sweep: skip_finished=true), or choose another hydra.run.dir"
+        )
+
+
+def refuse_other_settings(run_dir: Path, cfg: DictConfig) -> None:
+    """A job of a sweep is finished, or gone on with, only as what it began as: its name need not tell all settings.
+
+    cfg: what is asked for. UserError where a setting that changes figures differs from the folder's record.
+    """
+    record = run_dir / ".hydra" / "config.yaml"
+    if not record.exists():
+        return
+    configs: Any = [OmegaConf.to_container(config, resolve=True) for config in (OmegaConf.load(record), cfg)]
+    for key, (old, new) in differences(*configs).items():
+        raise UserError(
+            f"{run_dir} began with {key}={old}, and now {key}={new} is asked for: remove that folder, or give the "
+            "sweep another sweep.name"
         )
 
 

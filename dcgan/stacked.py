@@ -14,8 +14,8 @@ DIGITS = 3
 
 
 class StackedData(TorchvisionData):
-    """Random triples of digits, their classes read as one number: 1,000 modes (VEEGAN, Srivastava et al. 2017, section
-    4.1; PacGAN, Lin et al. 2018, section 4.1). The triples are the same for every seed of a training.
+    """Random triples of digits, their classes read as one number: 1,000 modes (stacked MNIST in VEEGAN, Srivastava et
+    al. 2017, and PacGAN, Lin et al. 2018). The triples are the same for every seed of a training.
 
     stacks, test_stacks: how many, of the training and of the test images. Other arguments as `TorchvisionData`'s.
     Raises ValueError for less than one, and for channels other than 3.
@@ -63,3 +63,6 @@ class StackedData(TorchvisionData):
         drawn = torch.randint(len(images), (n, DIGITS), generator=rng)
         hundreds, tens, ones = labels[drawn].unbind(dim=1)
         return images[drawn, 0], 100 * hundreds + 10 * tens + ones
+
+    def examples(self, indices: list[int]) -> tuple[UInt8[Tensor, "n c h w"], list[str] | None]:
+        return self.train_images[indices], [f"{label:03d}" for label in self.train_labels[indices].tolist()]

@@ -53,7 +53,8 @@ class Subject:
 
 
 def read_samples(path: Path, channels: int, size: int) -> UInt8[Tensor, "n c h w"]:
-    """The images of an .npy file: uint8, or floats in [0, 1]; N x channels x size x size, or N x size x size.
+    """The images of an .npy file: uint8, or floats in [0, 1]; N x channels x size x size, grey ones without channels
+    too, colours with the channels last, too, as `python -m dcgan.sample` writes them.
 
     UserError that says what is wrong with any other.
     """
@@ -67,10 +68,12 @@ def read_samples(path: Path, channels: int, size: int) -> UInt8[Tensor, "n c h w
         raise UserError(f"{path} holds several arrays: save the images alone, with numpy.save")
     if array.ndim == 3:
         array = array[:, None]
+    elif channels > 1 and array.shape[1:] == (size, size, channels):
+        array = np.moveaxis(array, 3, 1)
     if array.ndim != 4 or array.shape[1:] != (channels, size, size):
-        grey = f"N x {size} x {size} or " if channels == 1 else ""
+        other = f"N x {size} x {size}" if channels == 1 else f"N x {size} x {size} x {channels}"
         raise UserError(
-            f"the images in {path} must be {grey}N x {channels} x {size} x {size}, got "
+            f"the images in {path} must be {other} or N x {channels} x {size} x {size}, got "
             f"{' x '.join(map(str, array.shape))}: give data.image_size=, or data= for another data set"
         )
     if len(array) == 0:

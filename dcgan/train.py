@@ -19,7 +19,15 @@ from omegaconf import DictConfig, OmegaConf
 from dcgan import cli
 from dcgan.checks import UserError
 from dcgan.files import write_text
-from dcgan.run_folder import folder_of, goes_on_in, newest_checkpoint, refuse_occupied, refuse_to_go_back, sole_owner
+from dcgan.run_folder import (
+    folder_of,
+    goes_on_in,
+    newest_checkpoint,
+    refuse_occupied,
+    refuse_other_settings,
+    refuse_to_go_back,
+    sole_owner,
+)
 from dcgan.sweeps import FAILURE, add_overrides, name_sweep, rank, several_processes
 
 AUTO = "auto"  # ckpt_path: the newest checkpoint of the run folder, a new run where there is none
@@ -48,10 +56,11 @@ def run_job(cfg: DictConfig, job: Any) -> None:
                 "a sweep cannot run several processes a job (each would start the whole sweep again): use "
                 "trainer=gpu with -m, or run the jobs one by one without -m"
             )
-        if cfg.skip_finished and (run_dir / "summary.json").exists():
-            print(f"finished     {run_dir.name}")
-            return
         if cfg.skip_finished:
+            refuse_other_settings(run_dir, cfg)
+            if (run_dir / "summary.json").exists():
+                print(f"finished     {run_dir.name}")
+                return
             cfg.ckpt_path = AUTO
         gpu = gpu_of_job(cfg, job.job.num)
     # other processes may come when the first one has begun to write

@@ -137,9 +137,13 @@ def check_plain_keys(cfg: DictConfig) -> None:
 
 
 def check_batch(gan: GAN, data: ImageData) -> None:
-    if data.batch_size == 1 and gan.has_batch_norm:
-        raise UserError("data.batch_size must be at least 2 with batch norm, which needs a batch to normalise by")
-    if data.batch_size % (pack := gan.discriminator.pack):
+    pack = gan.discriminator.pack
+    if data.batch_size < 2 * pack and gan.has_batch_norm:
+        raise UserError(
+            f"data.batch_size must be at least {2 * pack} with batch norm, which needs a batch "
+            f"{'of packs ' if pack > 1 else ''}to normalise by, got {data.batch_size}"
+        )
+    if data.batch_size % pack:
         raise UserError(f"data.batch_size must be a multiple of discriminator.pack ({pack}), got {data.batch_size}")
 
 

@@ -2,7 +2,8 @@
 
 A study is a folder beside this file; each of its YAML files is a sweep of `python -m dcgan.train`, with its runs below
 runs/sweeps/NAME, where finished ones are left alone. Then runs.csv has a row for each run and how it ended, curves.csv
-one for each measurement, table.md the means with their intervals, and figures.py, where the study has one, draws.
+one for each measurement, table.md the means with their intervals, compare.* tests and plots them, and figures.py, where
+the study has one, draws. Remove a study's runs before it is run with other settings or arms.
 """
 
 import argparse
@@ -25,7 +26,8 @@ from dcgan.files import write_text
 HERE = Path(__file__).parent
 RUNS = Path("runs/sweeps")
 ASIDE = ("seed", "skip_finished", "sweep.keys", "sweep.hash")
-TOLD = ("frechet", "kid", "coverage", "class_kl", "cb2", "pv2", "pv4", "images_per_second")  # in the table, if measured
+# in the table, where measured
+TOLD = ("frechet", "kid", "coverage", "modes", "class_kl", "label_agreement", "cb2", "pv2", "pv4")
 Row = dict[str, Any]
 
 
@@ -40,7 +42,7 @@ def run(name: str) -> bool:
 def found_in(folder: Path) -> tuple[list[Row], list[Row]]:
     """A row for each run below the folder, and one for each measurement of theirs."""
     runs, curves = [], []
-    for place in sorted(path.parent for path in folder.glob("*/*/.hydra")):
+    for place in (path.parent.parent for path in folder.glob("*/*/.hydra/overrides.yaml")):
         overrides = OmegaConf.load(place / ".hydra" / "overrides.yaml")
         arm = " ".join(o for o in map(str, overrides) if o.partition("=")[0] not in ASIDE)
         seed = OmegaConf.load(place / ".hydra" / "config.yaml").seed
@@ -114,6 +116,7 @@ def main() -> None:
     parser.add_argument("name", choices=studies)
     name = parser.parse_args().name
     well, folder = run(name), HERE / name
+    subprocess.call([sys.executable, "-m", "dcgan.compare", str(RUNS / name), f"out={folder}"])
     runs, curves = found_in(RUNS / name)
     write(folder / "runs.csv", runs)
     write(folder / "curves.csv", curves)

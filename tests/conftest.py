@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from torchvision.datasets import MNIST
 
 from dcgan import cli, evaluate, export, sample, train
@@ -74,6 +74,12 @@ def _data_dir(mnist_root: Path, _cache: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture(autouse=True)
+def _no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard's graph takes a third of a short run; the test that looks at it, and other processes, draw it."""
+    monkeypatch.setattr("dcgan.report.log_graph", lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
 def _restore_loggers():
     """What a command does to the process ends with its test."""
     levels = {name: logging.getLogger(name).level for name in ("lightning.pytorch", "lightning.fabric")}
@@ -86,11 +92,6 @@ def compose_config(*overrides: str) -> DictConfig:
     """What `python -m dcgan.train OVERRIDES` would be given."""
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         return compose("train", overrides=list(overrides))
-
-
-def compose_choices(*overrides: str) -> dict[str, str]:
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        return dict(compose("train", overrides=list(overrides), return_hydra_config=True).hydra.runtime.choices)
 
 
 def options(group: str) -> list[str]:
@@ -148,10 +149,21 @@ def dcgan_export(command: Command) -> Command:
     return partial(command, export)
 
 
+def compose_with_choices(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
+    """The same, and the chosen option of each config group."""
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        config = compose("train", overrides=list(overrides), return_hydra_config=True)
+    choices = dict(config.hydra.runtime.choices)
+    with open_dict(config):
+        del config.hydra
+    return config, choices
+
+
 def tiny_run(folder: Path, mnist_root: Path, *overrides: str, sizes: list[str] = TINY) -> Path:
     """The last.ckpt of a short training in `folder`."""
     arguments = [*sizes, "trainer=cpu", "evaluator=none", "samples.steps=[0,2]", f"data.root={mnist_root}", *overrides]
-    train_run(compose_config(*arguments), folder, compose_choices(*arguments))
+    config, choices = compose_with_choices(*arguments)
+    train_run(config, folder, choices)
     return folder / "checkpoints" / "last.ckpt"
 
 

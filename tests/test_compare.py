@@ -51,6 +51,16 @@ def test_runs_are_grouped_by_what_differs_except_the_seed(tmp_path):
     }
 
 
+def test_a_setting_that_older_runs_lack_does_not_part_them_from_younger_ones(tmp_path):
+    write_run(tmp_path / "old", 0, {"frechet": 1.0}, discriminator={"dropout": 0})
+    write_run(tmp_path / "young", 1, {"frechet": 1.0}, discriminator={"dropout": 0, "pack": 1})
+    assert {name: len(members) for name, members in group_runs(find_runs(tmp_path, full=False)[0]).items()} == {
+        "all runs": 2
+    }
+    write_run(tmp_path / "packed", 2, {"frechet": 1.0}, discriminator={"dropout": 0, "pack": 2})
+    assert "discriminator.pack=2" in group_runs(find_runs(tmp_path, full=False)[0])
+
+
 def test_groups_are_named_by_the_fewest_settings_the_command_lines_own_first(tmp_path):
     for seed in range(2):
         write_run(tmp_path / f"a{seed}", seed, {"frechet": 1.0}, ("penalty",), optimizer={"lr": 1e-3})

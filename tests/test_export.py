@@ -29,7 +29,8 @@ def onnx_images(path: str, *inputs: torch.Tensor) -> np.ndarray:
     return session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))[0]
 
 
-@pytest.mark.parametrize("model", options("model"))
+# the other kernels of transposed_conv are the same operation
+@pytest.mark.parametrize("model", [m for m in options("model") if not m.startswith("transposed_conv_")])
 def test_onnx_draws_what_every_model_draws_in_batches_of_any_size(dcgan_export, tmp_path, mnist_root, model):
     sizes = SMALL if model == "keras_mnist" else TINY
     run = tiny_run(tmp_path / "run", mnist_root, f"model={model}", "max_steps=2", sizes=sizes)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from dcgan import penalties
 from dcgan.gan import GAN
 from dcgan.seeding import Stream, derive_seed
 from tests.building import TwoSteps, build_gan
@@ -194,3 +195,21 @@ def test_a_penalty_with_batch_norm_in_d_is_refused_and_says_why(penalty):
 def test_bad_values_are_refused(override, sentence):
     with pytest.raises(Exception, match=sentence):
         build_gan(*TINY, override)
+
+
+@pytest.mark.parametrize("penalty", ["r1", "wasserstein_gp"])
+def test_a_penalty_takes_a_pack_for_an_image(penalty, monkeypatch):
+    """One gradient, and for Wasserstein's one place between real and fake, for all images of a pack."""
+    gan = build_gan(*TINY, f"penalty={penalty}", "discriminator.pack=2")
+    seen = []
+    monkeypatch.setattr(penalties, "gradient_norm_squared", lambda critic, x: seen.append(x) or critic(x).square())
+    real = torch.rand(8, 1, 28, 28)
+    TwoSteps(gan).run(real)
+    assert seen[0].shape == (4, 2, 28, 28)
+    if penalty == "r1":
+        assert torch.equal(seen[0].flatten(0, 1)[:, None], real)
+    else:
+        torch.manual_seed(0)
+        zeros, ones = torch.zeros(4, 2, 28, 28), torch.ones(4, 2, 28, 28)
+        penalties.WassersteinGP().penalty(gan.discriminator, ones, zeros)
+        assert all(len(place.unique()) == 1 for place in seen[-1])

@@ -80,16 +80,15 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(tmp_path, mnist_root, nu
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_that_reaches_the_reading_processes_too_loses_no_step(tmp_path, mnist_root, number, code):
+def test_a_signal_that_reaches_the_reading_processes_too_loses_no_step(tmp_path, mnist_root):
     (tmp_path / "pictures").mkdir()
     for i in range(16):
         Image.new("L", (8, 8), 8 * i).save(tmp_path / "pictures" / f"{i}.png")
     folder = ["data=image_folder", "data.root=pictures", "data.image_size=8", "data.workers=2", "trainer=cpu"]
     with training(tmp_path, mnist_root, *folder) as process:
-        os.killpg(process.pid, number)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         _, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
+    assert process.returncode == 130, err
     assert f"interrupted at step {step(tmp_path)}: go on with ckpt_path=" in err
     assert err.count("\n") == 1
 

@@ -5,7 +5,7 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from dcgan.networks import Discriminator, Generator, ToFeatures, ToMap, doublings, hidden_activations, widths
+from dcgan.networks import Discriminator, Generator, ToFeatures, ToMap, doublings, hidden_activations, packed, widths
 from dcgan.passes import frozen, separate_statistics, start_statistics
 from tests.conftest import TINY, compose_config
 
@@ -82,15 +82,17 @@ def test_sizes_flow_from_the_data_into_both_networks(overrides, image_size, chan
 @pytest.mark.parametrize("choice", ["strided_conv", "keras_mnist"])
 def test_a_packed_discriminator_judges_neighbours_as_one(choice):
     """PacGAN, section 3: the first layer alone grows, and takes the images of a pack as channels."""
-    _, plain = build(*TINY, f"discriminator={choice}")
-    _, pairs = build(*TINY, f"discriminator={choice}", "discriminator.pack=2", "discriminator_normalization=none")
-    shapes = [(a.shape, b.shape) for a, b in zip(plain.parameters(), pairs.parameters(), strict=False)]
-    assert shapes[0][1] == (shapes[0][0][0], 2, *shapes[0][0][2:])
+    options = [*TINY, f"discriminator={choice}", "discriminator_normalization=none"]  # batch norm mixes the images
+    (_, plain), (_, pairs) = build(*options), build(*options, "discriminator.pack=2")
+    (first, *rest), (wider, *same) = ([tuple(p.shape) for p in d.parameters()] for d in (plain, pairs))
+    assert wider == (first[0], 2, *first[2:])
+    assert same == rest
     images = torch.rand(6, 1, 28, 28, requires_grad=True)
     logits = pairs.eval()(images)
     assert logits.shape == (3,)
     (gradient,) = torch.autograd.grad(logits[1], images)
     assert gradient.flatten(1).abs().sum(1).bool().tolist() == [False, False, True, True, False, False]
+    assert torch.equal(pairs(packed(images, 2)), logits)
     with pytest.raises(ValueError, match="images must come in packs of 2, got 5"):
         pairs(images[:5])
 

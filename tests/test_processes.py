@@ -223,15 +223,14 @@ def installed(tmp_path_factory) -> tuple[Path, Path]:
     return folder, python.parent
 
 
-@pytest.mark.parametrize("command", [["dcgan-train"], ["python", "-m", "dcgan.train"]], ids=["script", "module"])
-def test_the_wheel_trains_from_another_folder(installed, mnist_root, command):
+def test_the_wheel_trains_from_another_folder(installed, mnist_root):
     folder, commands = installed
-    elsewhere = folder / command[0]
+    elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
     where = run(commands / "python", "-c", "import dcgan; print(dcgan.__file__)", cwd=elsewhere).stdout
     assert str(folder / "venv") in where
     run(
-        commands / command[0], *command[1:], *TINY, "trainer=cpu", "max_steps=2", "hydra.run.dir=run",
+        commands / "dcgan-train", *TINY, "trainer=cpu", "max_steps=2", "hydra.run.dir=run",
         cwd=elsewhere, DCGAN_DATA_DIR=str(mnist_root),
     )  # fmt: skip
     assert torch.load(elsewhere / "run" / "checkpoints" / "last.ckpt", weights_only=True)["step"] == 2

@@ -110,13 +110,27 @@ def test_a_run_and_its_evaluation_count_modes(dcgan_train, dcgan_evaluate):
 
 
 def test_anybodys_stacks_can_be_evaluated_and_grey_ones_are_refused(dcgan_evaluate, tmp_path):
-    rng = np.random.default_rng(0)
-    np.save(tmp_path / "stacks.npy", rng.integers(0, 256, (24, 3, 28, 28), dtype=np.uint8))
-    np.save(tmp_path / "grey.npy", rng.integers(0, 256, (24, 28, 28), dtype=np.uint8))
-    assert dcgan_evaluate("samples=stacks.npy", *SMALL, "evaluator=modes").code == 0
+    """Channels first, or last as `python -m dcgan.sample` writes colours."""
+    stacks = build().load(train=False)[0]
+    np.save(tmp_path / "first.npy", stacks.numpy())
+    np.save(tmp_path / "last.npy", stacks.permute(0, 2, 3, 1).numpy())
+    np.save(tmp_path / "grey.npy", stacks[:, 0].numpy())
+    found = []
+    for name in ("first", "last"):
+        assert dcgan_evaluate(f"samples={name}.npy", *SMALL, "evaluator=modes", f"hydra.run.dir={name}").code == 0
+        found.append(json.loads(Path(name, "evaluation.json").read_text())["metrics"])
+        assert not Path(name, "closest_pairs.png").exists()  # nothing asked for them, and they take minutes
+    assert found[0] == found[1]
+    assert found[0]["frechet"] < 1e-3  # they are the test images
     refused = dcgan_evaluate("samples=grey.npy", *SMALL, "evaluator=modes")
     assert refused.code == 1
-    assert "must be N x 3 x 28 x 28, got 24 x 1 x 28 x 28" in refused.err
+    assert "must be N x 28 x 28 x 3 or N x 3 x 28 x 28, got 24 x 1 x 28 x 28" in refused.err
+
+
+def test_real_stacks_are_captioned_with_all_their_digits():
+    data = build()
+    labels = data.load(train=True)[1].tolist()
+    assert data.examples([3, 5])[1] == [f"{labels[3]:03d}", f"{labels[5]:03d}"]
 
 
 def test_stacks_need_no_judge_of_their_own(command):

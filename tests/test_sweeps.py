@@ -125,6 +125,19 @@ def test_skip_finished_does_only_what_is_missing(dcgan_train):
     assert (second / "summary.json").exists()
 
 
+def test_a_job_is_finished_or_gone_on_with_only_as_what_it_began_as(dcgan_train):
+    """A name that somebody gave tells no settings."""
+    command = ["-m", *TINY, *RUN, "seed=0,1", "sweep.name=mine", "skip_finished=true"]
+    assert dcgan_train(*command).code == 0
+    (Path("runs/sweeps/mine") / "seed=1" / "summary.json").unlink()
+    outcome = dcgan_train(*command, "optimizer.generator.lr=1e-3", "log.every_n_steps=7")
+    assert outcome.code == 1
+    for seed in (0, 1):
+        sentence = f"runs/sweeps/mine/seed={seed} began with optimizer.generator.lr=0.0002, and now "
+        assert f"{sentence}optimizer.generator.lr=0.001 is asked for: remove that folder" in outcome.err
+    assert dcgan_train(*command, "log.every_n_steps=7").code == 0  # changes no figure
+
+
 def test_a_killed_sweep_does_what_is_missing_and_goes_on_with_the_half_done_job(tmp_path, mnist_root, dcgan_train):
     settings = [*TINY, "trainer=cpu", "evaluator=none", "samples.steps=[0,40]", "checkpoints.every_n_steps=10"]
     command = ["-m", *settings, "max_steps=150", "seed=0,1,2", "sweep.name=mine", "skip_finished=true"]

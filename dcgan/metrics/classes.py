@@ -67,9 +67,9 @@ class ClassBalance(Metric):
 
 
 class Modes(Metric):
-    """How many classes are drawn at all, be it once: the "number of modes" of stacked digits (VEEGAN, Srivastava et
-    al. 2017, section 4.1; PacGAN, Lin et al. 2018), whose KL divergence is `ClassBalance`'s class_kl. It grows with
-    the number of samples, there 26,000."""
+    """How many classes are drawn at all, be it once: the modes of stacked digits (VEEGAN, Srivastava et al. 2017;
+    PacGAN, Lin et al. 2018). It grows with the number of samples, there 26,000. Their KL divergence is `ClassBalance`'s
+    class_kl, here to the training images' classes instead of equal shares."""
 
     figures = {"modes": Figure("modes found, one sample each", "higher")}
 

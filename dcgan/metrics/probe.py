@@ -128,7 +128,7 @@ class NearestNeighbour(Probe):
         return {"nearest_neighbour_error": error}, {"nearest_neighbour_error": floor}
 
 
-def nearest_neighbour_error(images: UInt8[Tensor, "n 1 h w"], labels: Int64[Tensor, " n"], real: Reference) -> float:
+def nearest_neighbour_error(images: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, " n"], real: Reference) -> float:
     """The share of test images whose nearest of `images` has another label, at 28 x 28 pixels."""
-    _, nearest = nearest_distances(flat(real.test.seen), flat(fit_images(images, SIZE, 1)))
+    _, nearest = nearest_distances(flat(real.test.seen), flat(fit_images(images, SIZE, images.shape[1])))
     return (labels[nearest] != real.test_labels).double().mean().item()

@@ -59,7 +59,8 @@ def main() -> None:
     for sweep in dict.fromkeys(row["sweep"] for row in curves):
         own = [row for row in curves if row["sweep"] == sweep]
         over_training(own, FIGURES, HERE / f"{sweep}.png", sweep.replace("_", " "))
-        runs = {path.name.partition("model=")[2]: path for path in sorted((RUNS / HERE.name / sweep).glob("seed=0,*"))}
+        finished = sorted(path.parent for path in (RUNS / HERE.name / sweep).glob("seed=0,*/summary.json"))
+        runs = {path.name.partition("model=")[2]: path for path in finished}
         if runs:
             spectra(runs, HERE / f"{sweep}_spectra.png")
 
