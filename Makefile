@@ -15,6 +15,8 @@ install: .venv/installed ## the set-up alone: .venv from the lock of exact versi
 		{ echo "Python 3.11, 3.12 or 3.13 is needed: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile --require-hashes -r requirements.lock
+	@# on all cores, where pip takes one; a few files in there are not meant to be compiled
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib > /dev/null || true
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -22,7 +24,7 @@ demo: install ## train for about two minutes on the CPU and draw readable digits
 	@$(BIN)/python -m dcgan.demo
 
 test: check ## format, lint, types, then all the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 torture: install ## kill trainings 20 times each, of one process and of two, and compare them with undisturbed ones
 	$(BIN)/python -m tests.torture
