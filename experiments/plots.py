@@ -3,11 +3,10 @@
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
-Row = dict[str, Any]
+from experiments.study import Row
 
 
 def over_training(rows: Iterable[Row], figures: dict[str, str], path: Path, title: str = "") -> None:

@@ -17,7 +17,7 @@ from dcgan.measuring import reference
 from dcgan.metrics.probe import NearestNeighbour
 from dcgan.modes.arithmetic import Arithmetic
 from dcgan.modes.mode import Source
-from dcgan.trained import load_generator, read_checkpoint
+from dcgan.trained import read_checkpoint
 from experiments.study import RUNS, read, spreads, write
 
 HERE = Path(__file__).parent
@@ -57,10 +57,9 @@ def ask(runs: list[Path]) -> None:
         source = Source(checkpoint, "cpu", 500, lambda data=data: data)
         who = {"sweep": run.parent.name, "arm": run.name.partition(",")[2], "seed": config.seed}
         shares += arithmetic(source, who)
-        generator = load_generator(checkpoint, "cpu")
-        if generator.classes:
+        if source.generator.classes:
             real = reference(data, torch.device("cpu"))
-            found, floor = NearestNeighbour(N)(read_checkpoint(checkpoint), generator, real, 0)
+            found, floor = NearestNeighbour(N)(read_checkpoint(checkpoint), source.generator, real, 0)
             (name,) = found
             errors.append(who | {"n": N, name: found[name], "real images": floor[name]})
         write(HERE / "nearest_neighbour.csv", errors)
