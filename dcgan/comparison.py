@@ -5,17 +5,21 @@ import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from scipy import stats
 
-from dcgan.settings import aside, flatten
+from dcgan.run_folder import FAILURE
+from dcgan.settings import ASIDE_GROUPS, aside, flatten
 
 CONFIDENCE = 0.95
-ASIDE_GROUPS = ("trainer", "evaluator")  # precision and number of processes stay
-FAILURE = "failure.txt"
+
+
+class Unfit(Exception):
+    """Why a run cannot be compared, behind its folder's name."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,10 @@ def find_runs(folder: Path, full: bool) -> tuple[list[Run], dict[Path, str]]:
         try:
             run = read_run(place, full)
         except FileNotFoundError as error:
-            left_out[place] = why_missing(place, Path(error.filename))
+            left_out[place] = why_missing(Path(error.filename))
+            continue
+        except Unfit as error:
+            left_out[place] = str(error)
             continue
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             left_out[place] = f"its files cannot be read ({type(error).__name__}: {error})"
@@ -80,23 +87,27 @@ def find_runs(folder: Path, full: bool) -> tuple[list[Run], dict[Path, str]]:
 
 
 def read_run(folder: Path, full: bool) -> Run:
+    if (folder / FAILURE).exists():
+        raise Unfit(f"failed: {(folder / FAILURE).read_text().strip()}")
     summary = json.loads((folder / "summary.json").read_text())
     source = json.loads((folder / "checkpoints" / "last.evaluation.json").read_text()) if full else summary
+    if full and (at := source["checkpoint"]["step"]) != summary["step"]:
+        raise Unfit(f"was evaluated at step {at} and is at {summary['step']} now: evaluate it again")
     settings = {group: option for group, option in summary["choices"].items() if group not in ASIDE_GROUPS}
     config = {key: value for key, value in flatten(summary["config"]).items() if not aside(key)}
     settings |= {key: json.dumps(value).strip('"') for key, value in config.items()}
     settings["judge"] = (source["judge"] or {}).get("sha256", "none")[:8]
+    settings["rolled back"] = bool(summary.get("rolled_back"))  # to lower rates than the config's
     settings |= {"images measured": source["n"]} if full else {}
     overrides = folder / ".hydra" / "overrides.yaml"
     named = {str(o).partition("=")[0].lstrip("+~") for o in (OmegaConf.load(overrides) if overrides.exists() else ())}
     return Run(folder, settings, frozenset(named), summary["config"]["seed"], source["metrics"], source["better"])
 
 
-def why_missing(folder: Path, path: Path) -> str:
+def why_missing(path: Path) -> str:
     if path.name != "summary.json":
         return f"was not evaluated: python -m dcgan.evaluate checkpoint={path.parent / 'last.ckpt'}"
-    failure = folder / FAILURE
-    return f"failed: {failure.read_text().strip()}" if failure.exists() else "is not finished (no summary.json)"
+    return "is not finished (no summary.json)"
 
 
 def distinct(runs: Iterable[Run], keys: Iterable[str]) -> dict[tuple[Any, ...], list[Run]]:
@@ -132,23 +143,28 @@ def spreads(groups: dict[str, list[Run]], figure: str) -> dict[str, Spread]:
 
 
 def ranked(of: dict[str, Spread], better: str) -> dict[str, Spread]:
-    """Best first: the lowest, the highest or, for "zero", the one nearest to it."""
-    order = {"lower": lambda s: s.mean, "higher": lambda s: -s.mean, "zero": lambda s: abs(s.mean)}
+    """Best first: the lowest, the highest or, for "zero", the one whose values lie nearest to it."""
+    order = {
+        "lower": lambda s: s.mean,
+        "higher": lambda s: -s.mean,
+        "zero": lambda s: math.fsum(map(abs, s.values)) / s.n,
+    }
     return dict(sorted(of.items(), key=lambda item: order[better](item[1]))) if better in order else of
 
 
 def against_best(of: dict[str, Spread], better: str) -> dict[str, float]:
     """For each group but the first (the best) of `ranked`: Welch's t-test that its mean is another one, with Holm's
-    correction for their number. NaN where a group has a single run."""
-    size = abs if better == "zero" else float
-    (_, best), *others = of.items()
-    raw = {name: welch([size(v) for v in best.values], [size(v) for v in spread.values]) for name, spread in others}
-    tested = sorted((p, name) for name, p in raw.items() if not math.isnan(p))
+    correction for all pairs of groups, for the best of them is known by these very values. NaN where a group has a
+    single run."""
+    values = {name: [abs(v) if better == "zero" else v for v in spread.values] for name, spread in of.items()}
+    raw = {(a, b): welch(values[a], values[b]) for a, b in combinations(values, 2)}
+    tested = sorted((p, pair) for pair, p in raw.items() if not math.isnan(p))
     corrected, largest = dict(raw), 0.0
-    for i, (p, name) in enumerate(tested):
+    for i, (p, pair) in enumerate(tested):
         largest = max(largest, min(1.0, p * (len(tested) - i)))
-        corrected[name] = largest
-    return corrected
+        corrected[pair] = largest
+    best, *others = of
+    return {name: corrected[best, name] for name in others}
 
 
 def welch(a: list[float], b: list[float]) -> float:

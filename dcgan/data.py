@@ -206,14 +206,16 @@ class TorchvisionData(InMemoryData):
         archives = {raw / name: md5 for name, md5 in self.dataset.resources}
         if all(archive.with_suffix("").exists() for archive in archives):
             return
-        for archive, md5 in archives.items():
-            if archive.exists() and hashlib.md5(archive.read_bytes(), usedforsecurity=False).hexdigest() != md5:
-                raise UserError(f"{archive} is damaged (its MD5 is not {md5}): delete it to have it downloaded anew")
         timeout = socket.getdefaulttimeout()
         try:
             raw.mkdir(parents=True, exist_ok=True)
             socket.setdefaulttimeout(30)  # torchvision would wait for ever
             with FileLock(raw / ".lock"):  # the jobs of a parallel sweep unpack once, not over each other
+                for archive, md5 in archives.items():
+                    if archive.exists() and hashlib.md5(archive.read_bytes(), usedforsecurity=False).hexdigest() != md5:
+                        raise UserError(
+                            f"{archive} is damaged (its MD5 is not {md5}): delete it to have it downloaded anew"
+                        )
                 self.dataset(str(self.root), train=True, download=True)
         except (RuntimeError, OSError, gzip.BadGzipFile, EOFError) as error:
             reason = first_line(error).rstrip(":")

@@ -78,8 +78,8 @@ def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], choice: str) 
     labels = subject.labels(n)
     metrics = that_apply(instantiate(cfg.evaluator, _convert_="all"), judged=True, labelled=labels is not None)
     probe: Probe | None = instantiate(cfg.probe)
-    if probe is not None and subject.generator is not None:
-        probe.check(subject.generator)
+    if probe is not None and subject.check_probe is not None:
+        subject.check_probe(probe)
 
     with cli.bar() as progress:
         task = progress.add_task(f"drawing {n:,} images", total=n)

@@ -1,5 +1,6 @@
 """Signs that a training has gone wrong, said while there is still time to stop it."""
 
+import math
 from typing import Any
 
 import lightning as L
@@ -13,14 +14,16 @@ from dcgan.cache import digest
 from dcgan.callbacks import Monitor, log
 from dcgan.checks import NonFiniteError, SharedError, check_int
 from dcgan.gan import GAN
+from dcgan.losses import Loss
 from dcgan.validation import Validation
 
 ACTIONS = ("warn", "stop", "rollback")
 KEPT = ("since", "said", "largest_gradient", "drawn")  # in checkpoints
 LOOKED_AT = 16  # images of the fixed noise; they take half the time of all 64, or less
 ALIKE = 0.15  # of the real images' diversity; runs that went well stayed above a quarter of it from the first step on
-DECIDED = 0.05  # of the loss of a D that cannot tell
+DECIDED = 0.05  # of the way from the least loss of D to that of one that cannot tell
 VANISHED = 1e-3  # of the largest gradient norm so far
+LARGEST_LOGIT = 20.0
 SURE = 0.5  # share of samples that the judge is sure of; before, they are no digits yet
 
 SYMPTOMS = {
@@ -48,14 +51,24 @@ def diversity(images: UInt8[Tensor, "n c h w"]) -> float:
     return images.double().std(dim=0).mean().item() / 255
 
 
+def range_of_loss(loss: Loss) -> tuple[float, float]:
+    """The discriminator's loss where it knows all, -inf where there is no least, and where it knows nothing. Label
+    smoothing keeps the first one above 0."""
+    logits, zero = torch.linspace(-LARGEST_LOGIT, LARGEST_LOGIT, 2001), torch.zeros(1)
+    real = min((loss.discriminator(logit, zero).item(), logit.item()) for logit in logits.split(1))[1]
+    fake = min((loss.discriminator(zero, logit).item(), logit.item()) for logit in logits.split(1))[1]
+    least = loss.discriminator(torch.tensor([real]), torch.tensor([fake])).item()
+    return -math.inf if least < 0 else least, loss.discriminator(zero, zero).item()
+
+
 class Health(L.Callback):
     """Looks at each row of metrics; a symptom that holds for `patience` steps on end is said once, on the console and
     as text in TensorBoard, whose curves health/* are 1 while one holds.
 
     collapse: the fixed noise draws images with under 15 % of the diversity of real ones. frozen_generator: it draws
     the very images of the look before. missing_classes: the validation misses a class although the judge is sure of
-    most samples. saturated_discriminator: loss_d is under 5 %
-    of what it is without any knowledge (for Wasserstein's loss, which has no such value, never).
+    most samples. saturated_discriminator: loss_d is that near to the least that it can be: 5 % of the way to there from
+    what it is without any knowledge (for Wasserstein's loss, which has no least, never; a penalty hides it).
     starved_generator: D ranks fakes above reals, or G's gradient is a thousandth of what it was.
 
     action: "warn"; "stop", which ends the run with its state saved; "rollback", which warns too, and goes back once
@@ -85,8 +98,7 @@ class Health(L.Callback):
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
         self.real_diversity = diversity(trainer.datamodule.preview(LOOKED_AT))
         self.row = self.monitor.latest
-        zeros = torch.zeros(1)
-        self.undecided = gan.loss.discriminator(zeros, zeros).item()
+        self.least, self.undecided = range_of_loss(gan.loss)
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         if self.monitor.latest is not self.row:
@@ -108,7 +120,7 @@ class Health(L.Callback):
             "collapse": diversity(images) < ALIKE * self.real_diversity,
             "frozen_generator": self.drawn == before,
             "missing_classes": missing and val["val/sure"] > SURE,
-            "saturated_discriminator": 0 < row["train/loss_d"] < DECIDED * self.undecided,
+            "saturated_discriminator": row["train/loss_d"] - self.least < DECIDED * (self.undecided - self.least),
             "starved_generator": row["train/d_fake"] > row["train/d_real"]
             or gradient < VANISHED * self.largest_gradient,
         }

@@ -148,8 +148,10 @@ class ImageFolder(ImageData):
         if not paths:
             raise UserError(f"no .jpg, .jpeg or .png file below {self.root}: set data.root to the folder of them")
         labels = self.labels_of(paths) if self.labelled else None
-        skip = self.on_broken == "skip"
-        self.pictures = Pictures(paths[: self.limit], labels, self.image_size, self.channels, skip)
+        if self.limit is not None and self.limit < len(paths):  # from all folders alike
+            kept = [i * len(paths) // self.limit for i in range(self.limit)]
+            paths, labels = [paths[i] for i in kept], None if labels is None else [labels[i] for i in kept]
+        self.pictures = Pictures(paths, labels, self.image_size, self.channels, self.on_broken == "skip")
 
     def labels_of(self, paths: list[Path]) -> list[int]:
         names = [path.relative_to(self.root).parts[0] if path.parent != self.root else "" for path in paths]

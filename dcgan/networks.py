@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from dcgan.checks import check_int, check_number
+from dcgan.checks import check_int, check_number, first_line
 from dcgan.normalization import BATCH_NORM, Normalization
 from dcgan.prior import Prior
 from dcgan.upsampling import PixelShuffleConv
@@ -71,10 +71,21 @@ def block(
     layers.add_module("layer", layer(bias=isinstance(norm, nn.Identity)))
     if not isinstance(norm, nn.Identity):
         layers.add_module("norm", norm)
-    layers.add_module("activation", activation())
+    layers.add_module("activation", working(activation))
     if dropout:
         layers.add_module("dropout", nn.Dropout(dropout))
     return layers
+
+
+def working(activation: Activation) -> nn.Module:
+    """One more of it; ValueError where its settings are none that it can compute with, as torch.nn looks at none."""
+    try:
+        module = activation()
+        module(torch.zeros(1))
+    except (TypeError, ValueError, RuntimeError) as error:
+        named = getattr(activation, "keywords", {})
+        raise ValueError(f"activation cannot be computed with {named}: {first_line(error)}") from error
+    return module
 
 
 def one_hot(label: Int64[Tensor, " n"] | None, classes: int) -> Float[Tensor, "n k"] | None:

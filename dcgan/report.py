@@ -22,6 +22,7 @@ from dcgan.loggers import log_graph
 from dcgan.measuring import directions
 from dcgan.networks import count_parameters
 from dcgan.processes import gather
+from dcgan.run_folder import FAILURE
 from dcgan.validation import Validation
 
 SUMMARY = "summary.json"
@@ -110,6 +111,7 @@ class Report(L.Callback):
 
     def finish(self, trainer: L.Trainer, gan: GAN) -> None:
         self.summary = self.summarise(trainer, gan)
+        (self.run_dir / FAILURE).unlink(missing_ok=True)  # of a job that has gone on since
         write_json(self.run_dir / SUMMARY, self.summary)
 
     def summarise(self, trainer: L.Trainer, gan: GAN) -> dict[str, Any]:

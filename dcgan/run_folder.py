@@ -10,7 +10,9 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from dcgan.checks import UserError
-from dcgan.settings import differences
+from dcgan.settings import ASIDE_GROUPS, differences
+
+FAILURE = "failure.txt"  # why a job of a sweep has failed
 
 # what a kill in the middle of a write leaves; an evaluation of one of the checkpoints may be writing others
 LEFTOVERS = ("checkpoints/.*.ckpt.*.tmp", "samples/.*.tmp", ".*.tmp")
@@ -61,16 +63,20 @@ def refuse_occupied(run_dir: Path) -> None:
         )
 
 
-def refuse_other_settings(run_dir: Path, cfg: DictConfig) -> None:
+def refuse_other_settings(run_dir: Path, cfg: DictConfig, choices: dict[str, str]) -> None:
     """A job of a sweep is finished, or gone on with, only as what it began as: its name need not tell all settings.
 
-    cfg: what is asked for. UserError where a setting that changes figures differs from the folder's record.
+    cfg, choices: what is asked for. UserError where an option or a setting that changes figures differs from the
+    folder's record.
     """
-    record = run_dir / ".hydra" / "config.yaml"
-    if not record.exists():
+    record = run_dir / ".hydra"
+    if not (record / "config.yaml").exists():
         return
-    configs: Any = [OmegaConf.to_container(config, resolve=True) for config in (OmegaConf.load(record), cfg)]
-    for key, (old, new) in differences(*configs).items():
+    begun: Any = OmegaConf.load(record / "hydra.yaml")
+    options = {name: option for name, option in choices.items() if name in cfg and name not in ASIDE_GROUPS}
+    configs: Any = [OmegaConf.to_container(c, resolve=True) for c in (OmegaConf.load(record / "config.yaml"), cfg)]
+    found = differences(dict(begun.hydra.runtime.choices), options) | differences(*configs)
+    for key, (old, new) in found.items():
         raise UserError(
             f"{run_dir} began with {key}={old}, and now {key}={new} is asked for: remove that folder, or give the "
             "sweep another sweep.name"

@@ -19,6 +19,7 @@ ASIDE = (
     "trainer.accelerator",
     "trainer.strategy",
 )
+ASIDE_GROUPS = ("trainer", "evaluator")  # precision and number of processes stay
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

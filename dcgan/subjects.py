@@ -17,7 +17,7 @@ from dcgan.data import ImageData, data_of
 from dcgan.measuring import judged
 from dcgan.metrics.probe import Probe
 from dcgan.metrics.reference import Reference
-from dcgan.trained import TrainedGenerator, load_generator, read_checkpoint
+from dcgan.trained import load_generator, read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Subject:
     available: how many there are, None: as many as one asks for.
     run_dir: where TensorBoard looks; step: its place on TensorBoard's axis; folder, prefix: where the
     files that are written go, and what their names begin with.
-    generator: of the checkpoint; probe: fits a classifier on what the checkpoint has learned: its figures and their
-    floor. None: no checkpoint.
+    check_probe: raises UserError where the checkpoint cannot be asked; probe: fits a classifier on what it has learned:
+    its figures and their floor. None: no checkpoint.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Subject:
     step: int
     folder: Path
     prefix: str
-    generator: TrainedGenerator | None = None
+    check_probe: Callable[[Probe], None] | None = None
     probe: Callable[[Probe, Reference], tuple[dict[str, float], dict[str, float]]] | None = None
 
     def output(self, name: str) -> Path:
@@ -108,7 +108,7 @@ def of_checkpoint(cfg: DictConfig, overrides: list[str]) -> Subject:
         step=checkpoint["step"],
         folder=path.parent,
         prefix=f"{path.stem}.",
-        generator=generator,
+        check_probe=lambda probe: probe.check(checkpoint),
         probe=lambda probe, real: probe(checkpoint, generator, real, cfg.seed),
     )
 

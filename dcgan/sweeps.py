@@ -13,7 +13,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-FAILURE = "failure.txt"
+from dcgan.run_folder import FAILURE
+
 LONGEST_NAME = 120  # file systems stop at 255
 
 

@@ -20,6 +20,7 @@ from dcgan import cli
 from dcgan.checks import UserError
 from dcgan.files import write_text
 from dcgan.run_folder import (
+    FAILURE,
     folder_of,
     goes_on_in,
     newest_checkpoint,
@@ -28,7 +29,7 @@ from dcgan.run_folder import (
     refuse_to_go_back,
     sole_owner,
 )
-from dcgan.sweeps import FAILURE, add_overrides, name_sweep, rank, several_processes
+from dcgan.sweeps import add_overrides, name_sweep, rank, several_processes
 
 AUTO = "auto"  # ckpt_path: the newest checkpoint of the run folder, a new run where there is none
 
@@ -57,7 +58,7 @@ def run_job(cfg: DictConfig, job: Any) -> None:
                 "trainer=gpu with -m, or run the jobs one by one without -m"
             )
         if cfg.skip_finished:
-            refuse_other_settings(run_dir, cfg)
+            refuse_other_settings(run_dir, cfg, choices)
             if (run_dir / "summary.json").exists():
                 print(f"finished     {run_dir.name}")
                 return

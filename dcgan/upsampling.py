@@ -94,7 +94,8 @@ class PixelShuffleConv(nn.Module):
 class UnpoolConv(nn.Module):
     """Each value at the upper left of a 2x2 cell, zeros elsewhere, then a 3x3 convolution.
 
-    This is max-unpooling without an encoder that remembers where the maxima were (Dosovitskiy et al. 2015).
+    This is max-unpooling without an encoder that remembers where the maxima were (Dosovitskiy et al. 2015). Written out
+    it is `TransposedConv` with kernel_size=3, its kernel turned by half a turn: another way to compute the same maps.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:

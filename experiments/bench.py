@@ -3,8 +3,8 @@
 Run them from the root of the repository: `python -m experiments.<name>.<script>`.
 """
 
-import csv
 import platform
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -23,6 +23,7 @@ from dcgan.measuring import reference
 from dcgan.metrics.distances import FrechetDistance
 from dcgan.trained import latents
 from dcgan.training import build_gan
+from experiments import tables
 from experiments.composing import configured
 
 
@@ -58,6 +59,25 @@ def endless(config: DictConfig) -> Iterator[tuple[Tensor, Tensor | None]]:
         loader.sampler.set_epoch(epoch)
         yield from loader
         epoch += 1
+
+
+def speeds(configs: dict[Any, DictConfig], rounds: int = 5, seconds: float = 2.0) -> list[dict[str, Any]]:
+    """Images per second of the training step alone, a row an arm: median, lowest and highest of so many rounds in which
+    the arms take turns of so many seconds, behind one to warm up."""
+    arms: dict[Any, Any] = {name: (bare(config).training_step, endless(config), []) for name, config in configs.items()}
+    for i in range(rounds + 1):
+        for name, (step, batches, found) in arms.items():
+            started, steps = time.perf_counter(), 0
+            while steps == 0 or time.perf_counter() - started < seconds:
+                step(next(batches), steps)
+                steps += 1
+            if i:
+                found.append(configs[name].data.batch_size * steps / (time.perf_counter() - started))
+    return [
+        {"arm": name, "images_per_second": f"{statistics.median(found):.1f}"}
+        | {"lowest": f"{min(found):.1f}", "highest": f"{max(found):.1f}"}
+        for name, (*_, found) in arms.items()
+    ]
 
 
 class Clocked:
@@ -100,11 +120,7 @@ def machine() -> dict[str, Any]:
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
     """The rows as a CSV file, each with the machine that made it; a row that names one keeps it."""
-    rows = [row | {name: fact for name, fact in machine().items() if name not in row} for row in rows]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
-        writer.writeheader()
-        writer.writerows(rows)
+    tables.write(path, [row | {name: fact for name, fact in machine().items() if name not in row} for row in rows])
 
 
 def show(rows: list[dict[str, Any]]) -> None:

@@ -3,16 +3,25 @@
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.study import Row
+from experiments.tables import Row
+
+WIDE = 20  # times the smallest value: from there a panel is logarithmic
 
 
-def over_training(rows: Iterable[Row], figures: dict[str, str], path: Path, title: str = "") -> None:
-    """Figures against steps, an arm a colour: the mean over its seeds, and from the lowest to the highest of them.
+def style(i: int) -> dict[str, Any]:
+    """Of the i-th arm: ten colours, then the same with broken lines."""
+    return {"color": f"C{i % 10}", "linestyle": "-" if i < 10 else "--"}
 
-    rows: of a study's curves.csv; figures: the column of each panel and what its axis is called.
+
+def over_training(rows: Iterable[Row], figures: dict[str, str], path: Path, title: str = "", x: str = "step") -> None:
+    """Figures against steps, an arm a colour: the mean over its seeds, and from the lowest to the highest of them; only
+    where all of them have the figure.
+
+    rows: of a study's curves.csv; figures: the column of each panel and what its axis is called; x: that of all.
     """
     rows = list(rows)
     drawing = Figure(figsize=(5 * len(figures), 4.2), layout="constrained")
@@ -20,16 +29,18 @@ def over_training(rows: Iterable[Row], figures: dict[str, str], path: Path, titl
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     for axes, (figure, label) in zip(panels, figures.items(), strict=True):
         for i, arm in enumerate(arms):
-            at: dict[int, list[float]] = {}
+            at: dict[float, list[float]] = {}
             for row in rows:
                 if row["arm"] == arm and row.get(figure):
-                    at.setdefault(int(row["step"]), []).append(float(row[figure]))
-            steps = sorted(at)
-            style = {"color": f"C{i % 10}", "linestyle": "-" if i < 10 else "--"}
-            axes.plot(steps, [statistics.fmean(at[step]) for step in steps], label=arm, **style)
-            lowest, highest = ([f(at[step]) for step in steps] for f in (min, max))
-            axes.fill_between(steps, lowest, highest, color=style["color"], alpha=0.15, linewidth=0)
-        axes.set(xlabel="step", ylabel=label)
+                    at.setdefault(float(row[x]), []).append(float(row[figure]))
+            along = sorted(place for place in at if len(at[place]) == max(map(len, at.values())))
+            axes.plot(along, [statistics.fmean(at[place]) for place in along], label=arm, **style(i))
+            lowest, highest = ([f(at[place]) for place in along] for f in (min, max))
+            axes.fill_between(along, lowest, highest, color=style(i)["color"], alpha=0.15, linewidth=0)
+        drawn = [value for line in axes.lines for value in line.get_ydata()]
+        if drawn and 0 < WIDE * min(drawn) < max(drawn):
+            axes.set_yscale("log")
+        axes.set(xlabel=x, ylabel=label)
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize=8, frameon=False)
     drawing.suptitle(title, fontsize=10)

@@ -2,12 +2,11 @@
 
 A study is a folder beside this file; each of its YAML files is a sweep of `python -m dcgan.train`, with its runs below
 runs/sweeps/NAME, where finished ones are left alone. Then runs.csv has a row for each run and how it ended, curves.csv
-one for each measurement, table.md the means with their intervals, compare.* tests and plots them, and figures.py, where
-the study has one, draws. Remove a study's runs before it is run with other settings or arms.
+one for each measurement, table.md the means with their intervals, SWEEP/compare.* tests and plots them, and figures.py,
+where the study has one, draws. Remove a study's runs before it is run with other settings or arms.
 """
 
 import argparse
-import csv
 import importlib
 import json
 import subprocess
@@ -15,20 +14,20 @@ import sys
 from collections.abc import Iterable
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from dcgan.compare import number
-from dcgan.comparison import FAILURE, Spread
+from dcgan.comparison import Spread
 from dcgan.files import write_text
+from dcgan.run_folder import FAILURE
+from experiments.tables import Row, read, write
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/sweeps")
 ASIDE = ("seed", "skip_finished", "sweep.keys", "sweep.hash")
 # in the table, where measured
 TOLD = ("frechet", "kid", "coverage", "modes", "class_kl", "label_agreement", "cb2", "pv2", "pv4")
-Row = dict[str, Any]
 
 
 def run(name: str) -> bool:
@@ -57,9 +56,10 @@ def found_in(folder: Path) -> tuple[list[Row], list[Row]]:
 
 def outcome(place: Path) -> Row:
     """How a run ended: its final figures and what made them, or why there are none."""
+    if (place / FAILURE).exists():
+        return {"outcome": (place / FAILURE).read_text().strip()}
     if not (place / "summary.json").exists():
-        failure = place / FAILURE
-        return {"outcome": failure.read_text().strip() if failure.exists() else "not finished"}
+        return {"outcome": "not finished"}
     summary = json.loads((place / "summary.json").read_text())
     facts = {
         name: summary[name] for name in ("step", "images_per_second", "wall_seconds", "device", "threads", "commit")
@@ -70,22 +70,20 @@ def outcome(place: Path) -> Row:
     )
 
 
+def examples(name: str, sweep: str) -> dict[str, Path]:
+    """The finished run of seed 0 of each arm of a study's sweep, where the runs are still there."""
+    finished = sorted(path.parent for path in (RUNS / name / sweep).glob("seed=0,*/summary.json"))
+    return {run.name.removeprefix("seed=0,").replace(",", " "): run for run in finished}
+
+
+def config_of(run: Path) -> DictConfig:
+    """What a finished run was trained with."""
+    return OmegaConf.create(json.loads((run / "summary.json").read_text())["config"])
+
+
 def short(value: str) -> str:
     """Five digits that count."""
     return value if value.isdecimal() else f"{float(value):.5g}"
-
-
-def write(path: Path, rows: Iterable[Row]) -> None:
-    rows = list(rows)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read(path: Path) -> list[Row]:
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def spreads(rows: Iterable[Row], figure: str) -> dict[tuple[str, str], Spread]:
@@ -116,7 +114,8 @@ def main() -> None:
     parser.add_argument("name", choices=studies)
     name = parser.parse_args().name
     well, folder = run(name), HERE / name
-    subprocess.call([sys.executable, "-m", "dcgan.compare", str(RUNS / name), f"out={folder}"])
+    for sweep in sorted(path for path in (RUNS / name).iterdir() if path.is_dir()):
+        subprocess.call([sys.executable, "-m", "dcgan.compare", str(sweep), f"out={folder / sweep.name}"])
     runs, curves = found_in(RUNS / name)
     write(folder / "runs.csv", runs)
     write(folder / "curves.csv", curves)

@@ -114,8 +114,9 @@ def share(note: str) -> float:
 def test_arithmetic_that_works_is_counted_as_right():
     still = arithmetic("thick 7 - thin 7 + thin 1").still(source())
     assert still.notes[0] == "thick 7 - thin 7 + thin 1 = thick 1"
-    right, noisy, without = map(share, still.notes[1:])
+    right, noisy, without, mixed = map(share, still.notes[1:])
     assert right > 0.7
+    assert mixed < right - 0.2
     assert noisy == right  # no noise
     assert without < 0.1  # thin 1s
     assert still.images.shape == (9, 1, 28, 28)

@@ -20,6 +20,7 @@ def write_run(folder: Path, seed: int, figures: dict, named: tuple[str, ...] = (
     (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {key}=x\n" for key in named) or "[]")
     summary = {
         "metrics": figures,
+        "step": 5,
         "better": BETTER,
         "judge": {"sha256": "0" * 64},
         "choices": {"model": "transposed_conv", "penalty": "none", "trainer": "auto", **dict(choices)},
@@ -104,9 +105,15 @@ def test_the_best_comes_first_and_is_tested_against_the_others_with_holms_correc
     assert list(of) == ["a", "b", "c"]
     p = against_best(of, "lower")
     raw = {name: stats.ttest_ind(a.values, s.values, equal_var=False).pvalue for name, s in (("b", b), ("c", c))}
-    assert p == pytest.approx({"c": 2 * raw["c"], "b": raw["b"]})
+    between = stats.ttest_ind(b.values, c.values, equal_var=False).pvalue
+    assert raw["c"] < between < raw["b"]
+    assert p == pytest.approx({"c": 3 * raw["c"], "b": raw["b"]})  # of three pairs
     assert list(ranked({"c": c, "a": a}, "higher")) == ["c", "a"]
     assert next(iter(ranked({"near": Spread((-0.1,)), "far": Spread((-3.0,))}, "zero"))) == "near"
+    # of values around zero the near ones are best, whatever their mean, and those are what is tested
+    around = ranked({"far": Spread((-1.0, 1.0, -1.1, 1.1)), "near": Spread((0.3, 0.31, 0.29, 0.3))}, "zero")
+    assert list(around) == ["near", "far"]
+    assert against_best(around, "zero")["far"] < 0.001
     one = against_best({"a": a, "single": Spread((2.0,))}, "lower")
     assert math.isnan(one["single"])
 
@@ -154,6 +161,20 @@ def test_the_command_prints_and_writes_table_csv_and_plot(command, tmp_path):
     assert sorted(path.name for path in Path("elsewhere").iterdir()) == ["compare.csv", "compare.md", "compare.png"]
 
 
+def test_a_run_that_was_rolled_back_is_not_one_of_those_with_its_configs_rates(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / str(seed), seed, {"frechet": 4.0})
+    summary = json.loads((tmp_path / "1" / "summary.json").read_text())
+    (tmp_path / "1" / "summary.json").write_text(json.dumps(summary | {"rolled_back": 30}))
+    assert set(group_runs(find_runs(tmp_path, full=False)[0])) == {"rolled back=False", "rolled back=True"}
+
+
+def test_a_finished_run_that_was_refused_as_another_one_is_left_out(tmp_path):
+    write_run(tmp_path / "0", 0, {"frechet": 4.0})
+    (tmp_path / "0" / "failure.txt").write_text("error: began with another rate")
+    assert find_runs(tmp_path, full=False) == ([], {tmp_path / "0": "failed: error: began with another rate"})
+
+
 def test_what_cannot_be_compared_is_listed_with_its_reason(command, tmp_path):
     sweep(tmp_path / "sweep")
     folder = tmp_path / "sweep"
@@ -193,12 +214,14 @@ def test_full_reads_the_evaluations_alone(command, tmp_path):
             continue
         (run / "checkpoints").mkdir()
         content = {"metrics": {"precision": 0.5 + i}, "better": {"precision": "higher"}, "judge": None, "n": 16}
+        content["checkpoint"] = {"step": 4 if i == 1 else 5}
         (run / "checkpoints" / "last.evaluation.json").write_text(json.dumps(content))
     outcome = command(compare, "sweep", "full=true")
     assert outcome.code == 0, outcome.err
     assert "### precision" in outcome.out
     assert "### frechet" not in outcome.out
     assert "was not evaluated: python -m dcgan.evaluate checkpoint=" in outcome.out
+    assert "was evaluated at step 4 and is at 5 now: evaluate it again" in outcome.out
 
 
 @pytest.mark.parametrize(

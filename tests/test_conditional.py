@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
 
 from dcgan.checks import UserError
 from dcgan.metrics.classes import LabelAgreement
 from dcgan.metrics.judge import Judged
-from dcgan.metrics.probe import nearest_neighbour_error
+from dcgan.metrics.probe import LinearProbe, nearest_neighbour_error
 from dcgan.metrics.reference import Reference
 from dcgan.networks import beside, one_hot
 from dcgan.trained import load_generator
@@ -257,3 +258,9 @@ def test_every_image_of_a_batch_comes_with_its_own_label():
     for images, labels in data.train_dataloader():
         corner = data.pixels.decode(images)[:, 0, 0, 0].long()  # training image i has i there
         assert torch.equal(labels, stored[corner])
+
+
+def test_a_discriminator_of_packs_is_not_asked_before_anything_is_drawn():
+    packed = {"config": OmegaConf.to_container(compose_config(*TINY, "discriminator.pack=2"), resolve=True)}
+    with pytest.raises(UserError, match="this D looks at several together"):
+        LinearProbe(10).check(packed)

@@ -254,6 +254,18 @@ def test_a_picture_is_scaled_and_its_middle_cropped(tmp_path):
     assert Pictures([tmp_path / "wide.png"], None, 10, 1)[0].image.unique().tolist() == [255]
 
 
+def test_a_limit_takes_pictures_and_labels_from_all_folders_alike(tmp_path):
+    for name, n in (("a", 8), ("b", 4)):
+        (tmp_path / name).mkdir()
+        for i in range(n):
+            Image.new("L", (8, 8)).save(tmp_path / name / f"{i}.png")
+    labelled = ["data=image_folder", "conditional=concat", "data.classes=2", "data.batch_size=2"]
+    data = build(*labelled, f"data.root={tmp_path}", "data.workers=0", "data.limit=6")
+    assert [data.pictures.paths[i].parent.name for i in range(6)] == list("aaaabb")
+    assert data.examples([3, 4])[1] == ["a", "b"]
+    assert data.label_prior().tolist() == pytest.approx([2 / 3, 1 / 3])
+
+
 def test_no_pictures_or_no_folder_says_so(tmp_path):
     with pytest.raises(UserError, match=r"no .jpg, .jpeg or .png file below"):
         build("data=image_folder", f"data.root={tmp_path}")

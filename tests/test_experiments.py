@@ -1,5 +1,6 @@
 """The benchmarks and searches still run against the package as it is; their figures are not for tests."""
 
+import sys
 import time
 from argparse import ArgumentTypeError
 
@@ -8,9 +9,12 @@ import torch
 
 from experiments.bench import bare, endless
 from experiments.composing import configured
+from experiments.hot_path import measure as hot_path
+from experiments.tables import read
+from experiments.throughput import measure as throughput
 from experiments.throughput import turns
 from experiments.throughput.turns import Arm, take_turns
-from experiments.time_to_quality import race, search, variants
+from experiments.time_to_quality import plot, race, search, variants
 from experiments.time_to_quality.prototype import BATCH, LATENT, Prototype
 from experiments.time_to_quality.variants import VARIANTS
 from tests.conftest import TINY
@@ -115,3 +119,49 @@ def test_an_arm_of_the_race_trains_for_as_long_as_it_is_told(text, found):
 def test_an_arm_that_would_never_be_measured_is_refused(text):
     with pytest.raises(ArgumentTypeError, match=r"is none of|15 or more whole seconds"):
         race.distance(text)
+
+
+def test_the_race_measures_each_arm_at_each_mark_and_replaces_what_it_had(tmp_path, monkeypatch, capsys):
+    for name, value in (("MARKS", (0.2, 0.4)), ("TURN", 0.1), ("PICTURED", 0.4), ("HERE", tmp_path)):
+        monkeypatch.setattr(race, name, value)
+    monkeypatch.setattr(race, "RECIPES", {"fast": TINY, "example": [*TINY, "data.batch_size=4"]})
+    monkeypatch.setattr(race, "Referee", lambda n: lambda sample, latent, seed: 1.5 + seed)
+    for seeds in (["3", "4"], ["4"]):  # the second time is the same seed again
+        monkeypatch.setattr(sys, "argv", ["race", "fast", "example", "--seeds", *seeds])
+        race.main()
+    rows = read(tmp_path / "curves.csv")
+    found = sorted((row["arm"], row["seed"], round(float(row["seconds"]), 1), row["frechet"]) for row in rows)
+    assert [(arm, seed, distance) for arm, seed, _, distance in found] == [
+        (arm, seed, distance)
+        for arm in ("example", "fast")
+        for seed, distance in (("3", "4.500"), ("4", "5.500"))
+        for _ in (0.2, 0.4)
+    ]
+    assert all(int(row["step"]) > 0 for row in rows)
+    assert (tmp_path / "fast_3_0.4s.png").exists()
+    monkeypatch.setattr(plot, "HERE", tmp_path)
+    monkeypatch.setattr(plot, "TABLE", (0.4,))
+    capsys.readouterr()
+    plot.main()
+    assert "| fast | 2 |" in capsys.readouterr().out
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+
+
+def test_every_choice_of_the_hot_path_can_be_taken_back(monkeypatch):
+    monkeypatch.setattr(hot_path, "configured", lambda *overrides: configured(*overrides, *TINY))
+    monkeypatch.setattr(hot_path, "ROUNDS", 1)
+    monkeypatch.setattr(hot_path, "STEPS", 1)
+    table = hot_path.choices_of_the_step()
+    assert len(table) == 9
+    assert table[0]["ratio"] == "1.000"
+
+
+def test_how_cost_grows_is_measured_and_drawn(tmp_path, monkeypatch):
+    grid = {"data.batch_size": (2, 4), "model.base_channels": (4, 8), "data.image_size": (28, 32)}
+    monkeypatch.setattr(throughput, "GRID", grid)
+    monkeypatch.setattr(throughput, "HERE", tmp_path)
+    rows = throughput.scaling(1, 0.01, TINY)
+    assert [(row["key"], row["value"]) for row in rows] == [(key, value) for key in grid for value in grid[key]]
+    assert all(float(row["images_per_second"]) > 0 for row in rows)
+    throughput.draw(rows)
+    assert (tmp_path / "scaling.png").stat().st_size > 5000

@@ -1,6 +1,7 @@
 """Runs broken on purpose must be told; healthy ones must be left in peace."""
 
 import csv
+import math
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from dcgan import health
+from dcgan.losses import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
 from dcgan.networks import Generator
 from tests.conftest import TINY
 from tests.runs import RUN, events
@@ -115,6 +117,23 @@ def test_nan_is_noted_in_tensorboard(dcgan_train):
     assert outcome.code == 1
     text = events().Tensors("health/text_summary")
     assert b"training stopped: at step" in text[-1].tensor_proto.string_val[0]
+
+
+@pytest.mark.parametrize(
+    ("loss", "least", "undecided"),
+    [
+        (NonSaturating(), 0, 2 * math.log(2)),
+        (Minimax(label_smoothing=0.1), -0.1 * math.log(0.1) - 0.9 * math.log(0.9), 2 * math.log(2)),
+        (Hinge(), 0, 2),
+        (LeastSquares(), 0, None),
+        (Wasserstein(), -math.inf, 0),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_discriminator_that_knows_all_has_the_least_loss(loss, least, undecided):
+    found = health.range_of_loss(loss)
+    assert found[0] == pytest.approx(least, abs=1e-3)
+    assert undecided is None or found[1] == pytest.approx(undecided)
 
 
 @pytest.mark.parametrize(

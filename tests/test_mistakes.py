@@ -39,6 +39,7 @@ from tests.runs import RUN, differing, weights
         (["data.batch_size=1"], "data.batch_size must be at least 2 with batch norm"),
         (["discriminator.pack=2", "data.batch_size=7"], "data.batch_size must be a multiple of discriminator.pack (2)"),
         (["discriminator.pack=2", "data.batch_size=2"], "data.batch_size must be at least 4 with batch norm"),
+        (["discriminator_activation.negative_slope=abc"], "cannot be computed with {'negative_slope': 'abc'}"),
         (["discriminator.pack=3"], "samples.n must be a multiple of discriminator.pack (3), got 4"),
         (["discriminator.pack=2", "conditional=concat"], "discriminator.pack must be 1 where images have labels"),
         (["ckpt_path=nowhere/checkpoints/last.ckpt"], "there is no checkpoint nowhere/checkpoints/last.ckpt"),

@@ -93,6 +93,15 @@ def test_unpooling_puts_each_value_into_the_corner_of_its_cell():
     assert torch.equal(y, torch.tensor([[1.0, 0, 2, 0], [0, 0, 0, 0], [3, 0, 4, 0], [0, 0, 0, 0]]))
 
 
+def test_unpooling_is_a_transposed_convolution_with_its_kernel_turned():
+    unpool, transposed = UnpoolConv(3, 4), TransposedConv(3, 4, kernel_size=3)
+    with torch.no_grad():
+        transposed.weight.copy_(unpool.conv.weight.rot90(2, (2, 3)).transpose(0, 1))
+        transposed.bias.copy_(unpool.conv.bias)
+    x = torch.randn(2, 3, 5, 7)
+    torch.testing.assert_close(unpool(x), transposed(x))
+
+
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
 def test_upsampling_interpolates_then_convolves(interpolation):
     layer = UpsampleConv(2, 3, interpolation=interpolation)

@@ -138,7 +138,7 @@ def test_a_study_is_run_and_written_down_and_only_completed_the_second_time(tiny
     assert [(row["seed"], row["step"]) for row in curves] == [(s, t) for s in "01" for t in ("0", "2", "4")]
     assert not curves[0]["val/frechet"]
     assert curves[2]["val/frechet"] == f"{float(runs[2]['frechet']):.5g}"
-    assert "### frechet (lower is better)" in (folder / "compare.md").read_text()
+    assert "### frechet (lower is better)" in (folder / "rates" / "compare.md").read_text()
     table = (folder / "table.md").read_text()
     assert "| rates | optimizer.lr=0.001 | 2 | " in table
     assert "| rates | optimizer.lr=-1 | 0 |" in table

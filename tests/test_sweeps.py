@@ -12,8 +12,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from dcgan import cli, train
+from dcgan.checks import UserError
+from dcgan.files import write_text
+from dcgan.run_folder import refuse_other_settings
 from dcgan.sweeps import job_name, name_sweep
 from tests.conftest import TINY, compose_config
 from tests.runs import differing, weights
@@ -136,6 +140,16 @@ def test_a_job_is_finished_or_gone_on_with_only_as_what_it_began_as(dcgan_train)
         sentence = f"runs/sweeps/mine/seed={seed} began with optimizer.generator.lr=0.0002, and now "
         assert f"{sentence}optimizer.generator.lr=0.001 is asked for: remove that folder" in outcome.err
     assert dcgan_train(*command, "log.every_n_steps=7").code == 0  # changes no figure
+
+
+def test_an_option_that_brings_settings_of_its_own_is_another_run(tmp_path):
+    begun = {"config": {"penalty": None}, "hydra": {"hydra": {"runtime": {"choices": {"penalty": "none"}}}}}
+    for name, content in begun.items():
+        write_text(tmp_path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(content)))
+    asked = OmegaConf.create({"penalty": {"weight": 10}, "trainer": {}})
+    refuse_other_settings(tmp_path, asked, {"penalty": "none", "trainer": "gpu", "experiment": "fast"})
+    with pytest.raises(UserError, match="began with penalty=none, and now penalty=r1 is asked for"):
+        refuse_other_settings(tmp_path, asked, {"penalty": "r1"})
 
 
 def test_a_killed_sweep_does_what_is_missing_and_goes_on_with_the_half_done_job(tmp_path, mnist_root, dcgan_train):

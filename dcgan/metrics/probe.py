@@ -52,8 +52,8 @@ class Probe:
 
     figures: dict[str, Figure]
 
-    def check(self, generator: TrainedGenerator) -> None:
-        """Raise UserError where the checkpoint of that generator cannot be asked, before anything is drawn."""
+    def check(self, checkpoint: dict[str, Any]) -> None:
+        """Raise UserError where the checkpoint cannot be asked, before anything is drawn."""
 
     def __call__(
         self, checkpoint: dict[str, Any], generator: TrainedGenerator, real: Reference, seed: int
@@ -75,17 +75,18 @@ class LinearProbe(Probe):
         check_int("probe.train_images", train_images, 1)
         self.train_images = train_images
 
-    def check(self, generator: TrainedGenerator) -> None:
-        if generator.classes:
+    def check(self, checkpoint: dict[str, Any]) -> None:
+        discriminator: Any = build(checkpoint, "discriminator")
+        if discriminator.classes:
             raise UserError("probe=linear asks what D sees, and the D of a conditional model is told the label")
+        if discriminator.pack > 1:
+            raise UserError("probe=linear asks what D sees in an image, and this D looks at several together")
 
     def __call__(
         self, checkpoint: dict[str, Any], generator: TrainedGenerator, real: Reference, seed: int
     ) -> tuple[dict[str, float], dict[str, float]]:
         torch.manual_seed(seed)
-        learned: Any = trained(checkpoint, "discriminator", "discriminator.")
-        if learned.pack > 1:
-            raise UserError("probe=linear asks what D sees in an image, and this D looks at several together")
+        learned = trained(checkpoint, "discriminator", "discriminator.")
         accuracy = (self.accuracy(learned, real), self.accuracy(build(checkpoint, "discriminator"), real))
         return {"probe_accuracy": accuracy[0]}, {"probe_accuracy": accuracy[1]}
 
@@ -113,7 +114,8 @@ class NearestNeighbour(Probe):
         check_int("probe.n", n, 1)
         self.n = n
 
-    def check(self, generator: TrainedGenerator) -> None:
+    def check(self, checkpoint: dict[str, Any]) -> None:
+        generator: Any = build(checkpoint, "model")
         if not generator.classes:
             raise UserError("probe=nearest_neighbour needs a model that knows labels: use conditional=concat")
 

@@ -93,6 +93,18 @@ class Pool:
         return found
 
 
+def mixed_up(
+    a: Float[Tensor, "draws average latent_dim"], b: Float[Tensor, "draws average latent_dim"], rng: torch.Generator
+) -> Float[Tensor, "draws latent_dim"]:
+    """The control: a difference as long as that of a and b, whose vectors are dealt out to both at random. What it gets
+    right, any step away from c would."""
+    both = torch.cat((a, b), dim=1)
+    order = torch.rand(both.shape[:2], generator=rng).argsort(dim=1)
+    dealt = both.gather(1, order[:, :, None].expand_as(both))
+    first, second = dealt.chunk(2, dim=1)
+    return first.mean(dim=1) - second.mean(dim=1)
+
+
 def look(judged: Judged, label: Int64[Tensor, " n"] | None) -> tuple[Int64[Tensor, " n"], dict[str, Tensor]]:
     """Digits and strokes of images, as a `Pool` has them."""
     probability, digits = judged.logits.softmax(dim=1).max(dim=1)
@@ -105,7 +117,8 @@ def look(judged: Judged, label: Int64[Tensor, " n"] | None) -> tuple[Int64[Tenso
 class Arithmetic(Mode):
     """z(a) - z(b) + z(c), each the mean of some latent vectors whose images show that term. The result is in the middle
     of a 3 x 3 grid, whose other cells have noise added to the vector, and over many draws it is counted how often the
-    judge finds the digit and the strokes that it should give.
+    judge finds the digit and the strokes that it should give; beside it, how often c alone has them, and c with the
+    vectors of a and b mixed up.
 
     expression: like "thick 7 - thin 7 + thin 1". average: vectors a term. noise: "uniform" in +-noise_scale, as in the
     paper, or "normal" with that standard deviation. draws: to count over. pool: images that the terms are picked from.
@@ -156,6 +169,7 @@ class Arithmetic(Mode):
             "without the arithmetic": self.right(source, pool, c.mean(dim=1)),
         }
         cells = shaken(sums[:1].expand(GRID**2, -1).clone())
+        shares["a and b mixed up"] = self.right(source, pool, mixed_up(a, b, rng) + c.mean(dim=1))
         cells[GRID**2 // 2] = sums[0]
         images = self.draw(source, cells, self.result)
         examples = [

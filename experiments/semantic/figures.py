@@ -1,68 +1,78 @@
-"""What the runs of this study can be asked afterwards: the DCGAN paper's nearest-neighbour test of the conditional ones
-(section 5.3), and how well vector arithmetic survives noise: two CSV files and a picture.
+"""What the runs of this study can be asked afterwards: what classifiers learn from their networks (the DCGAN paper's
+sections 5.1 and 5.3), and how well vector arithmetic survives noise: two CSV files and a picture.
 """
 
-import json
-import re
 from pathlib import Path
-from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
 
+from dcgan.checks import UserError
 from dcgan.data import ImageData
 from dcgan.measuring import reference
-from dcgan.metrics.probe import NearestNeighbour
-from dcgan.modes.arithmetic import Arithmetic
+from dcgan.metrics.probe import LinearProbe, NearestNeighbour
+from dcgan.modes.arithmetic import Arithmetic, mixed_up
 from dcgan.modes.mode import Source
+from dcgan.seeding import Stream, derive_generator
 from dcgan.trained import read_checkpoint
-from experiments.study import RUNS, read, spreads, write
+from experiments.bench import write
+from experiments.study import RUNS, config_of, spreads
+from experiments.tables import Row, read
 
 HERE = Path(__file__).parent
+CPU = torch.device("cpu")
 EXPRESSIONS = ("thick 7 - thin 7 + thin 1", "slanted 4 - upright 4 + upright 9")
-SCALES = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)  # of uniform noise; a component of z has a standard deviation of 1
-N, DRAWS, POOL = 50_000, 2_000, 10_000
+SCALES = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)  # of uniform noise; a component of z has a standard deviation of 1
+ALONE, MIXED = "third term alone", "first two mixed up"  # what is right without the arithmetic
+AVERAGE, DRAWS, POOL = 3, 2_000, 10_000
+NEIGHBOURS, PROBED = 50_000, 10_000  # images that the classifiers are fitted on
 
 
-def percent(note: str) -> float:
-    """The share that a note of the arithmetic tells."""
-    found = re.search(r"([\d.]+)%", note)
-    assert found is not None, note
-    return float(found[1])
+def arithmetic(source: Source) -> list[Row]:
+    """How often the result is right, with noise of each scale, and how often it is without the arithmetic.
 
-
-def arithmetic(source: Source, who: dict[str, Any]) -> list[dict[str, Any]]:
-    """How often the result is right, without noise (scale 0), with it, and where the third term alone is drawn."""
+    A conditional generator is told the result's digit, so that its strokes alone can be wrong.
+    """
+    modes = [Arithmetic(None, 0, expression, AVERAGE, "uniform", 1.0, DRAWS, POOL) for expression in EXPRESSIONS]
+    pool = modes[0].fill_pool(source)
     rows = []
-    for expression in EXPRESSIONS:
-        for scale in SCALES:
-            mode = Arithmetic(None, 0, expression, 3, "uniform", scale, DRAWS, POOL)
-            _, plain, shaken, without = mode.still(source).notes
-            if scale == SCALES[0]:
-                rows.append(who | {"expression": expression, "noise_scale": 0, "right": percent(plain)})
-            rows.append(who | {"expression": expression, "noise_scale": scale, "right": percent(shaken)})
-        rows.append(who | {"expression": expression, "noise_scale": "third term alone", "right": percent(without)})
+    for mode in modes:
+        rng = derive_generator(CPU, 0, Stream.ARITHMETIC)
+        a, b, thirds = (mode.pick(pool, term, rng) for term in mode.terms)
+        c = thirds.mean(dim=1)
+        sums = a.mean(dim=1) - b.mean(dim=1) + c
+        tried = {str(scale): sums + scale * mode.noise(sums.shape, rng) for scale in SCALES}
+        tried |= {ALONE: c, MIXED: mixed_up(a, b, rng) + c}
+        for noise_scale, z in tried.items():
+            right = 100 * mode.right(source, pool, z)
+            rows.append({"expression": mode.expression, "noise_scale": noise_scale, "right": right})
     return rows
+
+
+def classified(checkpoint: Path, source: Source, data: ImageData) -> Row:
+    """What a classifier says of the checkpoint, and the figure's floor."""
+    real, generator = reference(data, CPU), source.generator
+    probe = NearestNeighbour(NEIGHBOURS) if generator.classes else LinearProbe(PROBED)
+    found, floor = probe(read_checkpoint(checkpoint), generator, real, 0)
+    return found | {f"{name}_floor": value for name, value in floor.items()}
 
 
 def ask(runs: list[Path]) -> None:
     """Ask each run, and write down what it says."""
-    errors, shares = [], []
+    probes, shares = [], []
     for run in runs:
-        config = OmegaConf.create(json.loads((run / "summary.json").read_text())["config"])
+        config = config_of(run)
         checkpoint = run / "checkpoints" / "last.ckpt"
         data: ImageData = instantiate(config.data)
         source = Source(checkpoint, "cpu", 500, lambda data=data: data)
         who = {"sweep": run.parent.name, "arm": run.name.partition(",")[2], "seed": config.seed}
-        shares += arithmetic(source, who)
-        if source.generator.classes:
-            real = reference(data, torch.device("cpu"))
-            found, floor = NearestNeighbour(N)(read_checkpoint(checkpoint), source.generator, real, 0)
-            (name,) = found
-            errors.append(who | {"n": N, name: found[name], "real images": floor[name]})
-        write(HERE / "nearest_neighbour.csv", errors)
+        probes.append(who | classified(checkpoint, source, data))
+        try:
+            shares += [who | row for row in arithmetic(source)]
+        except UserError as error:  # a generator that draws too few of the terms
+            print(f"left out     {run}: {error}")
+        write(HERE / "probes.csv", probes)
         write(HERE / "arithmetic.csv", shares)
 
 
@@ -72,20 +82,17 @@ def draw() -> None:
     for axes, expression in zip(drawing.subplots(1, len(EXPRESSIONS), sharey=True), EXPRESSIONS, strict=True):
         of_expression = [row for row in rows if row["expression"] == expression]
         for i, arm in enumerate(dict.fromkeys(row["arm"] for row in of_expression)):
-            own = [row for row in of_expression if row["arm"] == arm]
-            for scale in (0.0, *SCALES):
-                at = [
-                    row
-                    for row in own
-                    if row["noise_scale"] != "third term alone" and float(row["noise_scale"]) == scale
-                ]
-                for spread in spreads(at, "right").values():
-                    low, high = min(spread.values), max(spread.values)
-                    axes.plot([scale, scale], [low, high], color=f"C{i}", alpha=0.4)
-                    axes.plot(scale, spread.mean, "o", color=f"C{i}", label=arm if scale == 0 else None)
-            (alone,) = spreads((row for row in own if row["noise_scale"] == "third term alone"), "right").values()
-            axes.axhline(alone.mean, color=f"C{i}", lw=0.8, ls=":")
-        axes.set(title=expression, xlabel="scale of the noise on the sum (dotted: the third term alone)")
+            at = {
+                noise_scale: next(iter(spreads(tried, "right").values()))
+                for noise_scale in (*map(str, SCALES), MIXED)
+                if (tried := [r for r in of_expression if (r["arm"], r["noise_scale"]) == (arm, noise_scale)])
+            }
+            axes.axhline(at.pop(MIXED).mean, color=f"C{i}", lw=0.8, ls=":")
+            lowest, highest = ([f(spread.values) for spread in at.values()] for f in (min, max))
+            x = [float(noise_scale) for noise_scale in at]
+            axes.plot(x, [spread.mean for spread in at.values()], color=f"C{i}", marker="o", label=arm)
+            axes.fill_between(x, lowest, highest, color=f"C{i}", alpha=0.15, linewidth=0)
+        axes.set(title=expression, xlabel=f"scale of the noise on the sum (dotted: {MIXED}, no noise)")
         axes.grid(alpha=0.3)
     drawing.axes[0].set_ylabel("right, %")
     drawing.axes[0].legend(frameon=False, fontsize=8)

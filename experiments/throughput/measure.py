@@ -7,13 +7,12 @@ in it: `experiments/metrics` times that.
 """
 
 import argparse
-import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from experiments.bench import bare, begin, endless, machine, show, write
+from experiments.bench import begin, machine, show, speeds, write
 from experiments.composing import configured
 from experiments.throughput.turns import Arm, middle, take_turns
 
@@ -42,10 +41,10 @@ def race(rounds: int, turns: int, overrides: list[str]) -> list[dict]:
             print(f"round {i}: {name}: {n * run['steps_per_second']:.1f} images/s", flush=True)
     rows: list[dict] = []
     for name, ours in runs.items():
-        rates = [run["steps_per_second"] for run in ours]
-        ratios = [run["steps_per_second"] / rate for run, rate in zip(runs[SHIPPED], rates, strict=True)]
+        speeds = [run["steps_per_second"] for run in ours]
+        ratios = [run["steps_per_second"] / speed for run, speed in zip(runs[SHIPPED], speeds, strict=True)]
         rows.append(
-            {"arm": name, "images_per_second": middle([n * rate for rate in rates], 1)}
+            {"arm": name, "images_per_second": middle([n * speed for speed in speeds], 1)}
             | {"shipped_over_it": middle(ratios, 3), "peak_mb": middle([run["peak_mb"] for run in ours], 0)}
             | {"first_step_s": middle([run["first_step"] for run in ours], 1)}
         )
@@ -62,25 +61,12 @@ GRID = {
 
 
 def scaling(rounds: int, seconds: float, overrides: list[str]) -> list[dict]:
-    """Images per second of the step alone, one thing changed at a time, the values of one grid alternating."""
+    """Images per second of the step alone, one thing changed at a time, the values of one key taking turns."""
     rows = []
     for key, values in GRID.items():
-        arms = {}
-        for value in values:
-            config = configured(*overrides, f"{key}={value}")
-            arms[value] = (bare(config).training_step, endless(config), config.data.batch_size, [])
-        for i in range(rounds + 1):
-            for step, batches, n, rates in arms.values():
-                started, steps = time.perf_counter(), 0
-                while steps == 0 or time.perf_counter() - started < seconds:
-                    step(next(batches), steps)
-                    steps += 1
-                if i:  # the first one warms up
-                    rates.append(n * steps / (time.perf_counter() - started))
-        for value, (*_, rates) in arms.items():
-            rows.append({"key": key, "value": value, "images_per_second": f"{statistics.median(rates):.1f}",
-                         "lowest": f"{min(rates):.1f}", "highest": f"{max(rates):.1f}"})  # fmt: skip
-            print(rows[-1], flush=True)
+        configs = {value: configured(*overrides, f"{key}={value}") for value in values}
+        rows += [{"key": key, "value": row.pop("arm")} | row for row in speeds(configs, rounds, seconds)]
+        print(*rows[-len(values) :], sep="\n", flush=True)
     return rows
 
 

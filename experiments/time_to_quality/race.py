@@ -5,7 +5,6 @@ training steps alone. Rows are added to curves.csv; `python -m experiments.time_
 """
 
 import argparse
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from dcgan.grids import image_grid, save_png
 from experiments.bench import Clocked, Referee, bare, begin, endless, write
 from experiments.composing import configured
+from experiments.tables import read
 from experiments.time_to_quality.prototype import BATCH, Prototype
 from experiments.time_to_quality.search import COMMON, GOOD_LATE
 from experiments.time_to_quality.variants import VARIANTS
@@ -71,7 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     begin()
     referee, curves = Referee(10_000), HERE / "curves.csv"
-    rows: list[dict[str, Any]] = list(csv.DictReader(curves.open())) if curves.exists() else []
+    rows: list[dict[str, Any]] = read(curves) if curves.exists() else []
     again = [(arm, str(seed)) for arm, _ in arguments.arms for seed in arguments.seeds]
     rows = [row for row in rows if (row["arm"], row["seed"]) not in again]
     for seed in arguments.seeds:

@@ -4,10 +4,11 @@ The median Frechet distance after the first 25 s over all recipes of a search th
 had. Later rungs would tell less: there the bad recipes are gone.
 """
 
-import csv
 import statistics
 from collections import defaultdict
 from pathlib import Path
+
+from experiments.tables import read
 
 HERE = Path(__file__).parent
 D_OPTIONS = {  # what an override says of D's regularisation; batch norm where there is none of them
@@ -28,7 +29,7 @@ def main() -> None:
     for space in ("wide", "narrow"):
         figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         for path in sorted(HERE.glob(f"search_{space}_*.csv")):
-            for row in csv.DictReader(path.open()):
+            for row in read(path):
                 overrides = row["overrides"].split()
                 if row["rung"] == "0" and len(overrides) > 6:  # the baseline's are fewer
                     for key, choice in choices(overrides).items():

@@ -1,27 +1,24 @@
-"""The pictures of this study, from curves.csv and, where the runs are still there, from their networks."""
+"""The pictures of this study, from curves.csv and, where the runs are still there, from their networks, and how fast
+those train (speed.csv)."""
 
-import json
 from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
 from matplotlib.figure import Figure
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from dcgan.metrics.reference import Reference
 from dcgan.pictures import spectrum
 from dcgan.trained import latents, load_generator
-from experiments.bench import bare
+from experiments.bench import bare, begin, speeds, write
 from experiments.plots import over_training
-from experiments.study import RUNS, read
+from experiments.study import config_of, examples
+from experiments.tables import Row, read
 
 HERE = Path(__file__).parent
 FIGURES = {"val/frechet": "Frechet distance", "val/cb2": "CB2, dB", "val/pv2": "PV2, %", "val/pv4": "PV4, %"}
 N, SHOWN = 2000, 4  # images of a spectrum, and of them in the picture
-
-
-def config_of(run: Path) -> DictConfig:
-    return OmegaConf.create(json.loads((run / "summary.json").read_text())["config"])
 
 
 def images(run: Path) -> tuple[Tensor, Tensor]:
@@ -36,12 +33,12 @@ def spectra(runs: dict[str, Path], path: Path) -> None:
     drawing = Figure(figsize=(2 * (len(runs) + 1), 8), layout="constrained")
     panels = drawing.subplots(4, len(runs) + 1)
     data = instantiate(config_of(next(iter(runs.values()))).data)
-    real = data.fit(data.load(train=False)[0][:N])
+    real = Reference(data, None).native(N)
     columns = {name: images(run) for name, run in runs.items()} | {"test images": (real, real)}
     levels = spectrum(real)
     low, high = levels.amin().item(), levels.amax().item()
     for i, (name, both) in enumerate(columns.items()):
-        panels[0, i].set_title(name, fontsize=10)
+        panels[0, i].set_title(name.removeprefix("model="), fontsize=10)
         for j, drawn in enumerate(both):
             panels[2 * j, i].imshow(spectrum(drawn).numpy(), vmin=low, vmax=high, cmap="magma")
             four = torch.cat([torch.cat(list(pair), dim=2) for pair in drawn[:SHOWN].split(2)], dim=1)[0]
@@ -55,14 +52,17 @@ def spectra(runs: dict[str, Path], path: Path) -> None:
 
 
 def main() -> None:
+    begin()
     curves = read(HERE / "curves.csv")
+    measured: list[Row] = []
     for sweep in dict.fromkeys(row["sweep"] for row in curves):
         own = [row for row in curves if row["sweep"] == sweep]
         over_training(own, FIGURES, HERE / f"{sweep}.png", sweep.replace("_", " "))
-        finished = sorted(path.parent for path in (RUNS / HERE.name / sweep).glob("seed=0,*/summary.json"))
-        runs = {path.name.partition("model=")[2]: path for path in finished}
-        if runs:
+        if runs := examples(HERE.name, sweep):
             spectra(runs, HERE / f"{sweep}_spectra.png")
+            measured += [{"sweep": sweep} | row for row in speeds({arm: config_of(run) for arm, run in runs.items()})]
+    if measured:
+        write(HERE / "speed.csv", measured)
 
 
 if __name__ == "__main__":

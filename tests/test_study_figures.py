@@ -1,0 +1,140 @@
+"""What the studies draw beside their tables, from runs and CSV files."""
+
+import pytest
+from PIL import Image
+
+from experiments import study
+from experiments.activations import figures as activations
+from experiments.bench import speeds
+from experiments.pooling import figures as pooling
+from experiments.semantic import figures as semantic
+from experiments.tables import read, write
+from experiments.upsampling import figures as upsampling
+from tests.test_arithmetic import source
+
+MEASURED = ("val/frechet", "val/cb2", "val/pv2", "val/pv4")
+
+
+@pytest.fixture
+def beside(tmp_path, monkeypatch):
+    """An empty folder that the scripts take for their own, with no runs."""
+    monkeypatch.chdir(tmp_path)
+
+    def take(script, name):
+        folder = tmp_path / "experiments" / name
+        folder.mkdir(parents=True)
+        monkeypatch.setattr(script, "HERE", folder)
+        return folder
+
+    return take
+
+
+def as_run_of(study: str, job: str, checkpoint, tmp_path):
+    place = tmp_path / "runs" / "sweeps" / study / job
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(checkpoint.parent.parent)
+
+
+def test_upsampling_draws_curves_and_for_runs_that_are_there_their_spectra(beside, tmp_path, monkeypatch, plain_run):
+    folder = beside(upsampling, "upsampling")
+    monkeypatch.setattr(upsampling, "N", 16)
+    monkeypatch.setattr(upsampling, "speeds", lambda configs: [{"arm": arm} for arm in configs])
+    curves = [
+        {"sweep": sweep, "arm": arm, "seed": 0, "step": step} | dict.fromkeys(MEASURED, 1.5 + step)
+        for sweep in ("equal_width", "gone")
+        for arm in ("model=a", "model=b")
+        for step in (0, 4)
+    ]
+    write(folder / "curves.csv", curves)
+    for job in ("seed=0,model=a", "seed=0,model=b", "seed=1,model=b"):
+        as_run_of("upsampling", f"equal_width/{job}", plain_run, tmp_path)
+    upsampling.main()
+    made = {path.name for path in folder.glob("*.png")}
+    assert made == {"equal_width.png", "gone.png", "equal_width_spectra.png"}
+    with Image.open(folder / "equal_width_spectra.png") as picture:
+        assert picture.width == 600  # a, b and the test images; one seed
+    assert [(row["sweep"], row["arm"]) for row in read(folder / "speed.csv")] == [
+        ("equal_width", "model=a"),
+        ("equal_width", "model=b"),
+    ]
+
+
+def test_a_run_is_drawn_as_it_began_and_as_it_ended(plain_run):
+    began, ended = upsampling.images(plain_run.parent.parent)
+    assert began.shape == ended.shape == (upsampling.N, 1, 28, 28)
+    assert not began.equal(ended)
+
+
+def test_arithmetic_is_counted_at_each_scale_of_the_noise_and_without_it(monkeypatch):
+    monkeypatch.setattr(semantic, "EXPRESSIONS", ("thick 7 - thin 7 + thin 1",))
+    monkeypatch.setattr(semantic, "SCALES", (0.0, 50.0))
+    monkeypatch.setattr(semantic, "DRAWS", 300)
+    monkeypatch.setattr(semantic, "POOL", 2000)
+    plain, drowned, alone, mixed = (row["right"] for row in semantic.arithmetic(source()))
+    assert plain > 70
+    assert 10 < drowned < 60  # by chance
+    assert alone < 10
+    assert alone < mixed < plain - 20
+
+
+def test_semantic_asks_its_runs_and_draws(beside, tmp_path, monkeypatch, plain_run, conditional_run):
+    folder = beside(semantic, "semantic")
+    for name, n in (("NEIGHBOURS", 40), ("PROBED", 40)):
+        monkeypatch.setattr(semantic, name, n)
+    told = [{"expression": e, "noise_scale": s, "right": 50} for e in semantic.EXPRESSIONS for s in ("0.0", "1.0")]
+    told += [{"expression": e, "noise_scale": semantic.MIXED, "right": 9} for e in semantic.EXPRESSIONS]
+    monkeypatch.setattr(semantic, "arithmetic", lambda _: told)
+    as_run_of("semantic", "conditional/seed=0,conditional=none", plain_run, tmp_path)
+    as_run_of("semantic", "conditional/seed=0,conditional=concat", conditional_run, tmp_path)
+    semantic.main()
+    concat, plain = read(folder / "probes.csv")
+    assert (concat["arm"], plain["arm"]) == ("conditional=concat", "conditional=none")
+    assert 0 <= float(plain["probe_accuracy"]) <= 1
+    assert 0 <= float(concat["nearest_neighbour_error"]) <= 1
+    assert 0 <= float(concat["nearest_neighbour_error_floor"]) <= 1
+    assert len(read(folder / "arithmetic.csv")) == 2 * len(told)
+    assert (folder / "arithmetic.png").stat().st_size > 5000
+
+
+def test_pooling_draws_steps_and_where_runs_are_there_seconds(beside, tmp_path, monkeypatch, plain_run):
+    folder = beside(pooling, "pooling")
+    monkeypatch.setattr(pooling, "speeds", lambda configs: [{"arm": arm, "images_per_second": "4"} for arm in configs])
+    arms = ("discriminator=max_pool", "discriminator=gone")
+    curves = [
+        {"sweep": "discriminator", "arm": arm, "seed": 0, "step": step, "val/frechet": 5, "val/coverage": 0.5}
+        for arm in arms
+        for step in (10, 20)
+    ]
+    write(folder / "curves.csv", curves)
+    as_run_of("pooling", "discriminator/seed=0,discriminator=max_pool", plain_run, tmp_path)
+    pooling.main()
+    assert {path.name for path in folder.glob("*.png")} == {"steps.png", "seconds.png"}
+    # 8 images a step at 4 images a second
+    assert [row["seconds"] for row in pooling.timed(read(folder / "curves.csv"), 8)] == ["20.0", "40.0"]
+
+
+def test_the_speed_of_runs_is_measured_in_turns(plain_run):
+    config = study.config_of(plain_run.parent.parent)
+    found = speeds({"a": config, "b": config}, rounds=2, seconds=0.05)
+    assert [row["arm"] for row in found] == ["a", "b"]
+    assert all(0 < float(row["lowest"]) <= float(row["images_per_second"]) <= float(row["highest"]) for row in found)
+
+
+def test_activations_draws_gradients_and_units_by_layer(beside):
+    folder = beside(activations, "activations")
+    layers = ("generator/start.hidden", "discriminator/halvings.0", "discriminator/logit")
+    curves = [
+        {"sweep": sweep, "arm": arm, "seed": seed, "step": step, "val/frechet": "" if step == 0 else 3 + seed}
+        | ({f"{kind}/{layer}": 0.1 for kind in activations.KINDS for layer in layers} if step else {})
+        for sweep, arm in (
+            ("generator", "activation=relu"),
+            ("generator_leaky", "activation=leaky_relu"),
+            ("discriminator", "discriminator_activation=tanh"),
+        )
+        for seed in (0, 1)
+        for step in (0, 8, 16)
+    ]
+    write(folder / "curves.csv", curves)
+    activations.main()
+    made = {f"{network}{what}.png" for network in ("generator", "discriminator") for what in ("", "_layers")}
+    assert {path.name for path in folder.glob("*.png")} == made
