@@ -31,7 +31,7 @@ def dead_and_saturated(activation: nn.Module, x: Float[Tensor, "n c *hw"]) -> Fl
     """
     slope = derivative(activation, x)
     maximum = derivative(activation, torch.linspace(-10, 10, 2001, device=x.device)).amax()
-    dead = (slope.transpose(0, 1).flatten(1).amax(dim=1) < DEAD_DERIVATIVE).float().mean()
+    dead = (slope.amax(dim=[0, *range(2, slope.dim())]) < DEAD_DERIVATIVE).float().mean()
     saturated = (slope < SATURATED_SHARE_OF_MAXIMUM * maximum).float().mean()
     return torch.stack((dead, saturated))
 
