@@ -45,8 +45,8 @@ def number(spread: Spread) -> str:
 def lines(tables: dict[str, list[Row]], better: dict[str, str], left_out: dict[Path, str]) -> list[str]:
     """Markdown that reads well on a terminal too."""
     text = [
-        "Mean ± 95 % interval over seeds (Student's t); p: Welch's test against the best group, Holm-corrected over all "
-        "pairs.",
+        "Mean ± 95 % interval over seeds (Student's t); p: Welch's test against the best group, Holm-corrected over "
+        "all pairs.",
         "",
     ]
     for figure, rows in tables.items():
