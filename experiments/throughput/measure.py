@@ -89,14 +89,18 @@ def processes(rounds: int, turns: int) -> list[dict]:
 def draw(rows: list[dict]) -> None:
     from matplotlib.figure import Figure
 
+    every = [row[name] for row in rows for name in ("lowest", "highest")]
     figure = Figure(figsize=(11, 3.2), layout="constrained")
-    for axes, key in zip(figure.subplots(1, 3), GRID, strict=True):
+    ticks = (20, 50, 100, 200, 500, 1000, 2000, 5000)
+    for axes, key in zip(figure.subplots(1, 3, sharey=True), GRID, strict=True):
         of_key = [row for row in rows if row["key"] == key]
         x = [row["value"] for row in of_key]
         y, low, high = ([float(row[name]) for row in of_key] for name in ("images_per_second", "lowest", "highest"))
         axes.fill_between(x, low, high, alpha=0.25)
         axes.plot(x, y, marker="o")
         axes.set(xlabel=key, xscale="log", yscale="log", xticks=x, xticklabels=x)
+        axes.set_yticks(ticks, [str(tick) for tick in ticks])
+        axes.set_ylim(min(map(float, every)) / 1.3, max(map(float, every)) * 1.3)
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("images per second")
