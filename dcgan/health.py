@@ -54,7 +54,7 @@ def diversity(images: UInt8[Tensor, "n c h w"]) -> float:
 def range_of_loss(loss: Loss) -> tuple[float, float]:
     """The discriminator's loss where it knows all, -inf where there is no least, and where it knows nothing. Label
     smoothing keeps the first one above 0."""
-    logits, zero = torch.linspace(-LARGEST_LOGIT, LARGEST_LOGIT, 2001), torch.zeros(1)
+    logits, zero = torch.linspace(-LARGEST_LOGIT, LARGEST_LOGIT, 161), torch.zeros(1)
     real = min((loss.discriminator(logit, zero).item(), logit.item()) for logit in logits.split(1))[1]
     fake = min((loss.discriminator(zero, logit).item(), logit.item()) for logit in logits.split(1))[1]
     least = loss.discriminator(torch.tensor([real]), torch.tensor([fake])).item()

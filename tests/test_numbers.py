@@ -32,11 +32,14 @@ class BrokenGradient(torch.autograd.Function):
 
 
 def at_call(number: int, function: Callable, change: Callable) -> Callable:
+    """Calls with a single logit do not count: so Health asks before the training what D's loss can be."""
     calls: list[int] = []
 
     def spied(*args):
-        calls.append(1)
         result = function(*args)
+        if len(args[-1]) == 1:
+            return result
+        calls.append(1)
         return change(result) if len(calls) == number else result
 
     return spied
@@ -47,38 +50,43 @@ def break_data(patch: pytest.MonkeyPatch, value: float) -> None:
 
 
 def break_loss(patch: pytest.MonkeyPatch, which: str, change: Callable) -> None:
-    """At step 7; Health asks once before the training what D's loss is without any knowledge."""
-    number = {"discriminator": 8, "generator": 7}[which]
-    patch.setattr(NonSaturating, which, at_call(number, getattr(NonSaturating, which), change))
+    """At step 7."""
+    patch.setattr(NonSaturating, which, at_call(7, getattr(NonSaturating, which), change))
 
 
 NO_DATA = "the discriminator's outputs for the real images are not finite, look at the data"
 
 
 @pytest.mark.parametrize(
-    ("broken", "step", "said"),
+    ("broken", "every", "said"),
     [
-        (lambda patch: break_data(patch, math.nan), 7, f"loss_d was nan and loss_g nan ({NO_DATA})"),
-        (lambda patch: break_data(patch, math.inf), 7, f"loss_d was nan and loss_g nan ({NO_DATA})"),
-        (lambda patch: break_loss(patch, "discriminator", lambda x: x * math.nan), 7, "loss_g nan (the loss itself)"),
-        (lambda patch: break_loss(patch, "generator", lambda x: x * math.inf), 7, "loss_g inf"),
-        (lambda patch: break_loss(patch, "discriminator", BrokenGradient.apply), 7, "discriminator's gradient of that"),
-        (lambda patch: break_loss(patch, "generator", BrokenGradient.apply), 8, "after its gradient of step 7"),
+        (lambda patch: break_data(patch, math.nan), 1, ("7 loss_d was nan and loss_g nan", NO_DATA)),
+        (lambda patch: break_data(patch, math.inf), 5, ("7 loss_d was nan and loss_g nan", NO_DATA)),
+        (
+            lambda patch: break_loss(patch, "discriminator", lambda x: x * math.nan),
+            5,
+            ("7 loss_d", "(the loss itself)"),
+        ),
+        (lambda patch: break_loss(patch, "generator", lambda x: x * math.inf), 5, ("7 loss_d was", "loss_g inf")),
+        (
+            lambda patch: break_loss(patch, "discriminator", BrokenGradient.apply),
+            5,
+            ("7 loss_d", "discriminator's gradient of that"),
+        ),
+        (lambda patch: break_loss(patch, "generator", BrokenGradient.apply), 5, ("8 loss_d was", "gradient of step 7")),
+        # each step's row is looked at: seen before it has done anything
+        (lambda patch: break_loss(patch, "generator", BrokenGradient.apply), 1, ("7 the generator's gradient was",)),
     ],
-    ids=["nan data", "inf data", "nan loss_d", "inf loss_g", "gradient of d", "gradient of g"],
+    ids=["nan data", "inf data", "nan loss_d", "inf loss_g", "gradient of d", "gradient of g", "seen at once"],
 )
-@pytest.mark.parametrize("every", [1, 5])
-def test_step_and_cause_are_named_and_the_last_good_state_is_kept(dcgan_train, monkeypatch, broken, step, said, every):
+def test_step_and_cause_are_named_and_the_last_good_state_is_kept(dcgan_train, monkeypatch, broken, every, said):
     with monkeypatch.context() as patch:
         broken(patch)
         outcome = dcgan_train(*STEPS, f"log.every_n_steps={every}")
     assert outcome.code == 1
     assert outcome.err.count("\n") == 1
-    if every == 1 and step == 8:  # seen before it has done anything
-        assert "at step 7 the generator's gradient was" in outcome.err
-    else:
-        assert f"at step {step} loss_d was" in outcome.err
-        assert said in outcome.err
+    assert f"at step {said[0]}" in outcome.err
+    assert all(part in outcome.err for part in said)
     assert "run/checkpoints/last.ckpt holds the last good state, of step 6" in outcome.err
     kept = read_checkpoint("run/checkpoints/last.ckpt")
     assert kept["step"] == 6

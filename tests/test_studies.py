@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from PIL import Image
 
 from dcgan import cli
@@ -56,7 +57,7 @@ def test_every_sweep_has_seeds_and_every_arm_of_it_can_be_built(sweep):
 
 
 def test_arms_are_what_their_sweeps_say():
-    for job in jobs("losses/penalised"):
+    for job in [job for job in jobs("losses/penalised") if "seed=0" in job]:
         config = composed("losses/penalised", *job)
         assert config.discriminator.normalization._target_ == "dcgan.normalization.Layer"
         assert bool(config.penalty) == ("penalty=r1" in job)
@@ -69,7 +70,7 @@ def test_arms_are_what_their_sweeps_say():
 
 
 def test_no_two_sweeps_share_a_folder():
-    names = [composed(sweep).sweep.name for sweep in SWEEPS]
+    names = [OmegaConf.load(study.HERE / f"{sweep}.yaml").sweep.name for sweep in SWEEPS]
     assert len(set(names)) == len(names)
 
 

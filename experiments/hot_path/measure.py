@@ -1,4 +1,5 @@
-"""What each choice on the training step's hot path is worth: `python -m experiments.hot_path.measure`.
+"""What each choice on the training step's hot path is worth: `python -m experiments.hot_path.measure` (15 minutes; with
+`--parts libraries` that part alone, and results.csv keeps what it has of the others).
 
 (1) The step itself, `experiment=fast`: the shipped step against the same step with one choice changed, all arms
 alternating. (2) What the C libraries below torch are asked for, in trainings that take turns. (3) Everything around the
@@ -6,6 +7,7 @@ step, on a network so small that this is what costs: a bare loop, the Lightning 
 and four `self.log` calls a step instead of them; and one grid of samples, of which a run draws some twenty.
 """
 
+import argparse
 import logging
 import statistics
 import tempfile
@@ -27,6 +29,7 @@ from dcgan.training import build_gan
 from dcgan.upsampling import UpsampleConv
 from experiments.bench import bare, begin, endless, show, write
 from experiments.composing import configured
+from experiments.tables import read
 from experiments.throughput.turns import Arm, take_turns
 
 HERE = Path(__file__).parent
@@ -123,15 +126,15 @@ class SelfLogging(GAN):
         return outputs
 
 
-def around_the_step(folder: Path) -> list[dict]:
+def around_the_step() -> list[dict]:
     config = configured("model.base_channels=4", "model.hidden_width=16", "data.batch_size=8", "data=digits")
-    steps = 150
+    steps, folder = 150, tempfile.TemporaryDirectory()
 
     def fit(kind: type[GAN], shipped: bool) -> float:
         torch.manual_seed(config.seed)
         gan = build_gan(config)
         gan.__class__ = kind
-        logger = L.pytorch.loggers.TensorBoardLogger(folder)
+        logger = L.pytorch.loggers.TensorBoardLogger(folder.name)
         callbacks = [Monitor(25), Activity(100)] if shipped else []
         trainer = L.Trainer(
             accelerator="cpu", max_steps=2 * steps, logger=logger, callbacks=callbacks, enable_checkpointing=False,
@@ -158,34 +161,39 @@ def around_the_step(folder: Path) -> list[dict]:
         "Lightning, four self.log a step": lambda: fit(SelfLogging, shipped=False),
     }
     times: dict[str, list[float]] = {name: [] for name in arms}
-    for _ in range(ROUNDS):
-        for name, arm in arms.items():
-            times[name].append(arm())
-    gan = bare(configured("experiment=demo"))
-    samples = Samples(folder, [0])
-    logger = L.pytorch.loggers.TensorBoardLogger(folder)
-    trainer = L.Trainer(accelerator="cpu", logger=logger, enable_checkpointing=False)
-    grids = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        samples.draw(trainer, gan)
-        grids.append(time.perf_counter() - started)
-    return rows("around", times) + rows("grid", {"one grid of samples, demo recipe": grids})
+    with folder:
+        for _ in range(ROUNDS):
+            for name, arm in arms.items():
+                times[name].append(arm())
+    return rows("around", times)
 
 
-def libraries(part: str, *overrides: str) -> list[dict]:
+def grid_of_samples() -> list[dict]:
+    gan, times = bare(configured("experiment=fast")), []
+    with tempfile.TemporaryDirectory() as folder:
+        samples = Samples(Path(folder), [0])
+        logger = L.pytorch.loggers.TensorBoardLogger(folder)
+        trainer = L.Trainer(accelerator="cpu", logger=logger, enable_checkpointing=False)
+        for _ in range(ROUNDS):
+            started = time.perf_counter()
+            samples.draw(trainer, gan)
+            times.append(time.perf_counter() - started)
+    return rows("grid", {"one grid of samples": times})
+
+
+def libraries() -> list[dict]:
     """What `dcgan.cpu` asks of the C libraries, one thing less at a time: trainings as shipped that take turns."""
     arms = {
         "as shipped": {},
         "glibc gives freed memory back": {"GLIBC_TUNABLES": ""},  # any setting of the user's own does that
         "MKL takes its own choice of kernels": {"MKL_CBWR": ""},  # MKL takes "OFF" for "AUTO", says MKL_VERBOSE=1
     }
-    contest = {name: Arm("shipped", overrides, environment) for name, environment in arms.items()}
+    contest = {name: Arm("shipped", ("experiment=fast",), environment) for name, environment in arms.items()}
     times: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(5):
         for name, run in take_turns(contest, turns=8).items():
             times[name].append(1 / run["steps_per_second"])
-    return rows(part, times)
+    return rows("libraries", times)
 
 
 def rows(part: str, times: dict[str, list[float]]) -> list[dict]:
@@ -206,12 +214,22 @@ def rows(part: str, times: dict[str, list[float]]) -> list[dict]:
     return table
 
 
+PARTS = {"step": choices_of_the_step, "libraries": libraries, "around": around_the_step, "grid": grid_of_samples}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parts = parser.parse_args().parts
+    begin()
+    path = HERE / "results.csv"
+    kept = [row for row in read(path) if row["part"] not in parts] if path.exists() else []
+    table = kept + [row for part in parts for row in PARTS[part]()]
+    write(path, table)
+    show(sorted(table, key=lambda row: list(PARTS).index(row["part"])))
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    begin()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
-        table = choices_of_the_step() + libraries("libraries, fast", "experiment=fast")
-        table += libraries("libraries, defaults") + around_the_step(Path(folder))
-    show(table)
-    write(HERE / "results.csv", table)
+    main()
