@@ -33,7 +33,7 @@ from experiments.tables import read
 from experiments.throughput.turns import Arm, take_turns
 
 HERE = Path(__file__).parent
-ROUNDS, STEPS = 9, 10
+ROUNDS, STEPS, RACES = 9, 10, 3
 
 
 def seconds(step, real, patch=None) -> float:
@@ -190,7 +190,7 @@ def libraries() -> list[dict]:
     }
     contest = {name: Arm("shipped", ("experiment=fast",), environment) for name, environment in arms.items()}
     times: dict[str, list[float]] = {name: [] for name in arms}
-    for _ in range(5):
+    for _ in range(RACES):
         for name, run in take_turns(contest, turns=8).items():
             times[name].append(1 / run["steps_per_second"])
     return rows("libraries", times)
