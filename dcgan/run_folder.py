@@ -70,7 +70,7 @@ def refuse_other_settings(run_dir: Path, cfg: DictConfig, choices: dict[str, str
     folder's record.
     """
     record = run_dir / ".hydra"
-    if not (record / "config.yaml").exists():
+    if not (record / "hydra.yaml").exists():  # written behind config.yaml: a kill between the two leaves no run
         return
     begun: Any = OmegaConf.load(record / "hydra.yaml")
     options = {name: option for name, option in choices.items() if name in cfg and name not in ASIDE_GROUPS}

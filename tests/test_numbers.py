@@ -65,13 +65,13 @@ NO_DATA = "the discriminator's outputs for the real images are not finite, look 
         (
             lambda patch: break_loss(patch, "discriminator", lambda x: x * math.nan),
             5,
-            ("7 loss_d", "(the loss itself)"),
+            ("7 loss_d was", "(the loss itself)"),
         ),
         (lambda patch: break_loss(patch, "generator", lambda x: x * math.inf), 5, ("7 loss_d was", "loss_g inf")),
         (
             lambda patch: break_loss(patch, "discriminator", BrokenGradient.apply),
             5,
-            ("7 loss_d", "discriminator's gradient of that"),
+            ("7 loss_d was", "discriminator's gradient of that"),
         ),
         (lambda patch: break_loss(patch, "generator", BrokenGradient.apply), 5, ("8 loss_d was", "gradient of step 7")),
         # each step's row is looked at: seen before it has done anything

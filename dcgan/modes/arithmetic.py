@@ -169,6 +169,7 @@ class Arithmetic(Mode):
             "without the arithmetic": self.right(source, pool, c.mean(dim=1)),
         }
         cells = shaken(sums[:1].expand(GRID**2, -1).clone())
+        # behind the grid's noise, which so stays the same
         shares["a and b mixed up"] = self.right(source, pool, mixed_up(a, b, rng) + c.mean(dim=1))
         cells[GRID**2 // 2] = sums[0]
         images = self.draw(source, cells, self.result)
