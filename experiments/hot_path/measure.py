@@ -1,4 +1,4 @@
-"""What each choice on the training step's hot path is worth: `python -m experiments.hot_path.measure` (15 minutes; with
+"""What each choice on the training step's hot path is worth: `python -m experiments.hot_path.measure` (20 minutes; with
 `--parts libraries` that part alone, and results.csv keeps what it has of the others).
 
 (1) The step itself, `experiment=fast`: the shipped step against the same step with one choice changed, all arms
@@ -188,12 +188,23 @@ def libraries() -> list[dict]:
         "glibc gives freed memory back": {"GLIBC_TUNABLES": ""},  # any setting of the user's own does that
         "MKL takes its own choice of kernels": {"MKL_CBWR": ""},  # MKL takes "OFF" for "AUTO", says MKL_VERBOSE=1
     }
-    contest = {name: Arm("shipped", ("experiment=fast",), environment) for name, environment in arms.items()}
+    return rows("libraries", races(arms, "experiment=fast"))
+
+
+def large_batch() -> list[dict]:
+    """glibc's memory again, with tensors above the 32 MB up to which it learns by itself to keep what is freed."""
+    arms = {"as shipped": {}, "glibc gives freed memory back": {"GLIBC_TUNABLES": ""}}
+    return rows("large_batch", races(arms, "experiment=fast", "data.batch_size=1024"))
+
+
+def races(arms: dict[str, dict[str, str]], *overrides: str) -> dict[str, list[float]]:
+    """Seconds a step of trainings that differ in their environment and take turns."""
+    contest = {name: Arm("shipped", overrides, environment) for name, environment in arms.items()}
     times: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(RACES):
         for name, run in take_turns(contest, turns=8).items():
             times[name].append(1 / run["steps_per_second"])
-    return rows("libraries", times)
+    return times
 
 
 def rows(part: str, times: dict[str, list[float]]) -> list[dict]:
@@ -214,7 +225,13 @@ def rows(part: str, times: dict[str, list[float]]) -> list[dict]:
     return table
 
 
-PARTS = {"step": choices_of_the_step, "libraries": libraries, "around": around_the_step, "grid": grid_of_samples}
+PARTS = {
+    "step": choices_of_the_step,
+    "libraries": libraries,
+    "large_batch": large_batch,
+    "around": around_the_step,
+    "grid": grid_of_samples,
+}
 
 
 def main() -> None:
