@@ -25,9 +25,9 @@ def ask_mkl_for_other_kernels() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what is freed. As it comes it gives large tensors back to the kernel, and each step pays for the
-    same pages again; the price is that the process stays as large as it once was. Nothing is changed with another C
-    library, and where the user's environment has settings of malloc."""
+    """Let glibc keep what is freed. As it comes it gives tensors above 32 MB back to the kernel, and each step pays for
+    the same pages again (experiments/hot_path); the price is that the process stays as large as it once was. Nothing is
+    changed with another C library, and where the user's environment has settings of malloc."""
     if platform.libc_ver()[0] != "glibc" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return
     mallopt = ctypes.CDLL(None).mallopt
