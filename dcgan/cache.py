@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from dcgan.files import atomic_path
@@ -76,8 +75,3 @@ def cached(name: str, key: Iterable[Any], compute: Callable[[], dict[str, Tensor
     except OSError as error:
         print(f"note: {path} cannot be written ({error.strerror}): computed anew each time", file=sys.stderr)
     return tensors
-
-
-def scalars(values: dict[str, float]) -> dict[str, Tensor]:
-    """Numbers as tensors, exactly."""
-    return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}

@@ -1,20 +1,20 @@
 """What a person sees of a run. Nothing in here changes the training: no weights, no statistics, no random state."""
 
 import time
-from collections.abc import Iterable
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 
 from dcgan import activity
-from dcgan.checks import NonFiniteError, check_int
+from dcgan.checks import NonFiniteError, check_int, check_ints
 from dcgan.gan import GAN
 from dcgan.grids import image_grid, save_png
 
@@ -23,6 +23,11 @@ def log(trainer: L.Trainer, metrics: dict[str, float], step: int) -> None:
     """To every logger. Four self.log calls a step cost more than Lightning's whole loop (experiments/hot_path)."""
     for logger in trainer.loggers:
         logger.log_metrics(metrics, step)
+
+
+def board(trainer: L.Trainer) -> SummaryWriter:
+    """TensorBoard's writer of this run; on other processes than the first, one that does nothing."""
+    return cast(TensorBoardLogger, trainer.logger).experiment  # the first of the loggers: dcgan.training
 
 
 def total_steps(trainer: L.Trainer, gan: GAN) -> int:
@@ -181,12 +186,9 @@ class Samples(L.Callback):
     and histograms of D's outputs: at the given steps, then at each doubling of the last one, and at the end.
     """
 
-    def __init__(self, run_dir: Path, steps: Iterable[int]) -> None:
+    def __init__(self, run_dir: Path, steps: list[int]) -> None:
         self.folder = run_dir / "samples"
-        if not isinstance(steps, Iterable):
-            raise ValueError(f"samples.steps must be a list of steps, got {steps!r}")
-        for step in steps:
-            check_int("samples.steps", step, 0)
+        check_ints("samples.steps", steps, 0)
         self.steps = sorted(set(steps))
         self.latest: Path | None = None
 
@@ -199,7 +201,7 @@ class Samples(L.Callback):
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
         if gan.step == 0:
             real = trainer.datamodule.preview(len(gan.fixed_z))
-            self.show(trainer, "real", image_grid(real), 0)
+            board(trainer).add_image("real", image_grid(real), 0)
             if self.due(0):
                 self.draw(trainer, gan)
 
@@ -218,21 +220,13 @@ class Samples(L.Callback):
         fixed = image_grid(gan.sample(gan.fixed_z, gan.fixed_label), columns)
         self.latest = self.folder / f"step_{gan.step:06d}.png"
         save_png(self.latest, fixed)
-        self.show(trainer, "samples/fixed_noise", fixed, gan.step)
+        board(trainer).add_image("samples/fixed_noise", fixed, gan.step)
         fresh = image_grid(gan.sample(gan.fresh_z(len(gan.fixed_z)), gan.fixed_label), columns)
-        self.show(trainer, "samples/fresh_noise", fresh, gan.step)
-
-    @rank_zero_only
-    def show(self, trainer: L.Trainer, name: str, grid: Tensor, step: int) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(name, grid, step)
+        board(trainer).add_image("samples/fresh_noise", fresh, gan.step)
 
     @rank_zero_only
     def histograms(self, trainer: L.Trainer, gan: GAN, outputs: dict[str, Tensor]) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                for name in ("real_logits", "fake_logits"):
-                    finite = outputs[name][outputs[name].isfinite()]
-                    if len(finite):  # else Monitor is about to stop the run
-                        logger.experiment.add_histogram(f"discriminator/{name}", finite, gan.step)
+        for name in ("real_logits", "fake_logits"):
+            finite = outputs[name][outputs[name].isfinite()]
+            if len(finite):  # else Monitor is about to stop the run
+                board(trainer).add_histogram(f"discriminator/{name}", finite, gan.step)

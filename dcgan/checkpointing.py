@@ -4,8 +4,7 @@ import copy
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
 from dcgan.callbacks import Monitor, at_the_end
-from dcgan.checks import NonFiniteError, UserError, check_int, check_number, first_line
-from dcgan.files import atomic_path
+from dcgan.checks import NonFiniteError, SharedError, UserError, check_int, check_number
+from dcgan.files import atomic_path, writing
 from dcgan.gan import GAN
-from dcgan.health import Health, Unhealthy
+from dcgan.health import Health
 from dcgan.interruption import WARNING, Interrupted, Interruption
 from dcgan.resuming import NOT_THE_SAME, set_optimizers, set_position
 from dcgan.seal import seal
@@ -26,6 +25,7 @@ from dcgan.trained import FORMAT, read_checkpoint
 from dcgan.validation import Validation
 
 BEST = "best.ckpt"
+INSTEAD = "another hydra.run.dir; an earlier checkpoint there, if any, is whole"
 LOOK_EVERY_N_STEPS = 50  # at the clock
 REMEMBER_EVERY_N_STEPS = 100  # a copy of the state in memory, for the case that the next steps or the disk go wrong
 SLOW_SECONDS = 15  # to write a checkpoint
@@ -37,25 +37,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     own read notices no damage."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        with writable(path), atomic_path(path) as temporary:
+        with writing(path, INSTEAD), atomic_path(path) as temporary:
             torch.save(checkpoint, temporary)
             seal(temporary)
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         # no view of the file: an optimizer would go on working in it
         return copy.deepcopy(read_checkpoint(path))
-
-
-@contextmanager
-def writable(path: Path) -> Iterator[None]:
-    """Errors in here end in a sentence that names `path`."""
-    try:
-        yield
-    except (RuntimeError, OSError) as error:  # torch's zip writer turns a full disk into a RuntimeError
-        raise UserError(
-            f"{path} cannot be written ({first_line(error)}): free some disk space or choose another hydra.run.dir; an "
-            "earlier checkpoint there, if any, is whole"
-        ) from error
 
 
 class Checkpoints(L.Callback):
@@ -79,8 +67,7 @@ class Checkpoints(L.Callback):
         every_n_steps: int | None,
         every_n_minutes: float | None,
     ) -> None:
-        if every_n_steps is not None:
-            check_int("checkpoints.every_n_steps", every_n_steps, 1)
+        check_int("checkpoints.every_n_steps", every_n_steps, 1, optional=True)
         if every_n_minutes is not None:
             check_number("checkpoints.every_n_minutes", every_n_minutes, 0, float("inf"), brackets="()")
         self.path, self.config, self.choices = path, config, choices
@@ -100,7 +87,7 @@ class Checkpoints(L.Callback):
         if gan.step == 0:
             self.save(trainer, gan)
         elif trainer.is_global_zero and not (self.path.exists() and self.path.samefile(str(trainer.ckpt_path))):
-            with writable(self.path), atomic_path(self.path) as temporary:
+            with writing(self.path, INSTEAD), atomic_path(self.path) as temporary:
                 shutil.copyfile(str(trainer.ckpt_path), temporary)
         self.saved_step = gan.step
 
@@ -125,7 +112,7 @@ class Checkpoints(L.Callback):
         elif number is not None and not last:
             raise Interrupted(f"interrupted at step {gan.step}: go on with ckpt_path={self.path}", number)
         if verdict is not None and not last:
-            raise Unhealthy(f"stopped at step {gan.step}, because {verdict}; {self.path} holds its state")
+            raise SharedError(f"stopped at step {gan.step}, because {verdict}; {self.path} holds its state")
 
     def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
         if self.saved_step != gan.step:  # stopped by something that this class does not know

@@ -27,8 +27,11 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def check_int(name: str, value: object, minimum: int, maximum: int | None = None) -> None:
-    """Raise ValueError unless `value` is an integer >= `minimum` and <= `maximum`, where there is one."""
+def check_int(name: str, value: object, minimum: int, maximum: int | None = None, *, optional: bool = False) -> None:
+    """Raise ValueError unless `value` is an integer >= `minimum` and <= `maximum`, where there is one, or None where it
+    is optional."""
+    if optional and value is None:
+        return
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
     if maximum is not None and value > maximum:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 PACKAGE = Path(__file__).parent
-# in a wheel the configs lie inside the package, in a checkout beside it
 PATHS = ("ckpt_path", "checkpoint", "samples", "out", "folder", "z", "data.root", "hydra.run.dir")
+# in a wheel the configs lie inside the package, in a checkout beside it
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
 
 
@@ -93,7 +93,7 @@ def main(
 def once(arguments: list[str]) -> list[str]:
     """For commands that write where they are told to: a sweep's jobs would write over each other."""
     if {"-m", "--multirun"} & set(arguments):
-        raise UserError("one command draws once: leave -m out")
+        raise UserError("this command runs once: leave -m out")
     return arguments
 
 

@@ -17,7 +17,7 @@ LEVEL = 0.05
 Row = tuple[str, Spread, float | None]  # a group, its figure, and p against the best group
 
 
-def rank(groups: dict[str, list[Run]], figure: str, better: str) -> list[Row]:
+def rows_of(groups: dict[str, list[Run]], figure: str, better: str) -> list[Row]:
     """The groups, best first where the figure has a direction."""
     of = ranked(spreads(groups, figure), better)
     p = against_best(of, better) if better in ("lower", "higher", "zero") and len(of) > 1 else {}
@@ -85,7 +85,7 @@ def compare(cfg: DictConfig) -> None:
     groups = group_runs(runs)
     better = {name: direction for run in runs for name, direction in run.better.items()}
     figures = dict.fromkeys(name for run in runs for name in run.figures)
-    tables = {figure: rank(groups, figure, better.get(figure, "")) for figure in figures}
+    tables = {figure: rows_of(groups, figure, better.get(figure, "")) for figure in figures}
     tables = {figure: rows for figure, rows in tables.items() if rows}
     shown = {figure: rows for figure, rows in tables.items() if better.get(figure) in ("lower", "higher", "zero")}
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import statistics
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from scipy import stats
 
-from dcgan.run_folder import FAILURE
+from dcgan.run_folder import FAILURE, SUMMARY
 from dcgan.settings import ASIDE_GROUPS, aside, flatten
 
 CONFIDENCE = 0.95
@@ -46,15 +47,15 @@ class Spread:
 
     @property
     def mean(self) -> float:
-        return math.fsum(self.values) / self.n
+        return statistics.fmean(self.values)
 
     @property
     def half_width(self) -> float:
         """Of the 95 % interval of the mean (Student's t); NaN for one run."""
         if self.n < 2:
             return math.nan
-        variance = math.fsum((value - self.mean) ** 2 for value in self.values) / (self.n - 1)
-        return float(stats.t.ppf((1 + CONFIDENCE) / 2, self.n - 1)) * math.sqrt(variance / self.n)
+        t = float(stats.t.ppf((1 + CONFIDENCE) / 2, self.n - 1))
+        return t * statistics.stdev(self.values) / math.sqrt(self.n)
 
 
 def find_runs(folder: Path, full: bool) -> tuple[list[Run], dict[Path, str]]:
@@ -64,7 +65,7 @@ def find_runs(folder: Path, full: bool) -> tuple[list[Run], dict[Path, str]]:
     """
     runs: list[Run] = []
     left_out: dict[Path, str] = {}
-    for place in sorted({path.parent for name in (".hydra", "summary.json", FAILURE) for path in folder.rglob(name)}):
+    for place in sorted({path.parent for name in (".hydra", SUMMARY, FAILURE) for path in folder.rglob(name)}):
         try:
             run = read_run(place, full)
         except FileNotFoundError as error:
@@ -89,7 +90,7 @@ def find_runs(folder: Path, full: bool) -> tuple[list[Run], dict[Path, str]]:
 def read_run(folder: Path, full: bool) -> Run:
     if (folder / FAILURE).exists():
         raise Unfit(f"failed: {(folder / FAILURE).read_text().strip()}")
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / SUMMARY).read_text())
     source = json.loads((folder / "checkpoints" / "last.evaluation.json").read_text()) if full else summary
     if full and (at := source["checkpoint"]["step"]) != summary["step"]:
         raise Unfit(f"was evaluated at step {at} and is at {summary['step']} now: evaluate it again")
@@ -105,9 +106,9 @@ def read_run(folder: Path, full: bool) -> Run:
 
 
 def why_missing(path: Path) -> str:
-    if path.name != "summary.json":
+    if path.name != SUMMARY:
         return f"was not evaluated: python -m dcgan.evaluate checkpoint={path.parent / 'last.ckpt'}"
-    return "is not finished (no summary.json)"
+    return f"is not finished (no {SUMMARY})"
 
 
 def distinct(runs: Iterable[Run], keys: Iterable[str]) -> dict[tuple[Any, ...], list[Run]]:
@@ -147,7 +148,7 @@ def ranked(of: dict[str, Spread], better: str) -> dict[str, Spread]:
     order = {
         "lower": lambda s: s.mean,
         "higher": lambda s: -s.mean,
-        "zero": lambda s: math.fsum(map(abs, s.values)) / s.n,
+        "zero": lambda s: statistics.fmean(map(abs, s.values)),
     }
     return dict(sorted(of.items(), key=lambda item: order[better](item[1]))) if better in order else of
 

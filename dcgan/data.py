@@ -59,10 +59,8 @@ class ImageData(L.LightningDataModule):
         if channels not in (1, 3):
             raise ValueError(f"data.channels must be 1 or 3, got {channels!r}")
         check_int("data.batch_size", batch_size, 1)
-        if limit is not None:
-            check_int("data.limit", limit, 1)
-        if classes is not None:
-            check_int("data.classes", classes, 1)
+        check_int("data.limit", limit, 1, optional=True)
+        check_int("data.classes", classes, 1, optional=True)
         if not isinstance(labelled, bool) or (labelled and classes is None):
             raise ValueError(f"data.labelled must be false, or true with data.classes, got {labelled!r}")
         check_int("seed", seed, 0)

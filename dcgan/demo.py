@@ -12,7 +12,7 @@ from dcgan.data import MissingDataError
 
 def main() -> None:
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        config = compose("train")
+        config = compose("train", overrides=[cli.quoted(a) for a in sys.argv[1:] if a.startswith("data.root=")])
     data = "mnist"
     try:
         instantiate(config.data).prepare_data()

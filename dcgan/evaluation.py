@@ -51,8 +51,7 @@ def check(cfg: DictConfig) -> None:
     """Raise for the keys that no constructor of ours checks."""
     check_int("batch_size", cfg.batch_size, 1)
     check_int("seed", cfg.seed, 0)
-    if cfg.n is not None:
-        check_int("n", cfg.n, 1)
+    check_int("n", cfg.n, 1, optional=True)
     if (cfg.checkpoint is None) == (cfg.samples is None):
         raise UserError("give either checkpoint=RUN/checkpoints/last.ckpt or samples=FILE.npy")
     if cfg.probe and cfg.samples is not None:

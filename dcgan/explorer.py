@@ -48,13 +48,8 @@ class Explorer:
         """What the page shows of its sliders: the picture, and the judge's probability of each class."""
         image = self.draw(int(seed), truncation, None if label is None else int(label), first, second)
         picture = rgb(image)[0]
-        verdict = {} if self.judge is None else self.verdict(image)
-        return as_image(enlarge(picture, fitting_factor(picture))), verdict
-
-    def verdict(self, image: UInt8[Tensor, "1 c h w"]) -> dict[str, float]:
-        assert self.judge is not None
-        shares = self.judge(image).logits.softmax(dim=1)[0]
-        return {str(digit): share for digit, share in enumerate(shares.tolist())}
+        shares = [] if self.judge is None else self.judge(image).logits.softmax(dim=1)[0].tolist()
+        return as_image(enlarge(picture, fitting_factor(picture))), {str(digit): s for digit, s in enumerate(shares)}
 
 
 def page(explorer: Explorer) -> "gr.Blocks":

@@ -15,13 +15,14 @@ def act(cfg: DictConfig) -> None:
     if not cfg.checkpoint:
         raise UserError("give checkpoint=RUN/checkpoints/last.ckpt")
     from dcgan.exporting import WRITERS
-    from dcgan.outputs import check_place, writing
+    from dcgan.files import writing
+    from dcgan.outputs import INSTEAD, check_place
     from dcgan.trained import load_generator
 
     checkpoint, out = Path(cfg.checkpoint), Path(cfg.out)
     check_place(out, tuple(WRITERS))
     generator = load_generator(checkpoint, "cpu")
-    with writing(out, (OSError,)):
+    with writing(out, INSTEAD, (OSError,)):
         note = WRITERS[out.suffix](out, generator, checkpoint.with_suffix(".evaluation.json"))
     print(note)
     print(f"export       {out}")

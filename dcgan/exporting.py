@@ -12,10 +12,9 @@ from torch.export import Dim, ExportedProgram
 
 from dcgan import __version__
 from dcgan.checks import UserError
-from dcgan.files import atomic_path
+from dcgan.files import atomic_folder, atomic_path
 from dcgan.grids import enlarge, fitting_factor, image_grid, write_png
 from dcgan.model_card import model_card
-from dcgan.outputs import atomic_folder
 from dcgan.trained import CONFIG, FORMAT, HUB_WEIGHTS, TrainedGenerator, network_of
 from dcgan.upsampling import UpsampleConv
 

@@ -3,10 +3,13 @@
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from dcgan.checks import UserError, first_line
 
 
 @contextmanager
@@ -23,6 +26,35 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside it, renamed to `folder` at the end and removed on an error."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in temporary.iterdir():
+            flush(path)
+        flush(temporary)
+        temporary.replace(folder)
+        flush(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def writing(
+    path: str | Path, instead: str, errors: tuple[type[Exception], ...] = (OSError, RuntimeError)
+) -> Iterator[None]:
+    """Such errors end in a sentence that names the path and says what to choose instead. RuntimeError: what torch's zip
+    writer makes of a full disk."""
+    try:
+        yield
+    except errors as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"{path} cannot be written ({reason}): free some disk space or choose {instead}") from error
 
 
 def flush(path: Path) -> None:

@@ -15,7 +15,7 @@ from dcgan.checks import check_int, check_number
 from dcgan.ema import EMA
 from dcgan.losses import Loss
 from dcgan.networks import ImageModel, LatentModel, packed
-from dcgan.normalization import BATCH_NORM
+from dcgan.normalization import batch_norms
 from dcgan.optimizers import Adam
 from dcgan.passes import evaluating, frozen, separate_statistics, start_statistics
 from dcgan.penalties import GradientPenalty
@@ -64,7 +64,7 @@ class GAN(L.LightningModule):
                 f"samples.n must be a multiple of discriminator.pack ({discriminator.pack}), got {fixed_n}"
             )
         check_number("ema.decay", ema_decay, 0, 1, brackets="[)")
-        if penalty is not None and any(isinstance(m, BATCH_NORM) for m in discriminator.modules()):
+        if penalty is not None and batch_norms(discriminator):
             raise ValueError(
                 "a gradient penalty needs a discriminator without batch norm, which makes each image's gradient "
                 "depend on the other images of its batch (Gulrajani et al. 2017, section 4): "
@@ -133,7 +133,7 @@ class GAN(L.LightningModule):
             loss_d = self.loss.discriminator(real_logits, fake_logits)
             if self.penalty is not None:
                 critic = partial(self.discriminator, label=label)
-                packs = (packed(images, self.discriminator.pack) for images in (real, fake.detach()))
+                packs = (packed(x, self.discriminator.pack) for x in (real, fake.detach()))
                 loss_d = loss_d + self.penalty.penalty(critic, *packs)
             optimizer_d.zero_grad()
             self.manual_backward(loss_d)
@@ -157,10 +157,6 @@ class GAN(L.LightningModule):
     def optimizer_steps_per_step(self) -> int:
         """Lightning's `global_step` counts optimizer steps: so many make one step."""
         return self.discriminator_steps + 1
-
-    @property
-    def has_batch_norm(self) -> bool:
-        return any(isinstance(m, BATCH_NORM) for m in self.modules())
 
     @property
     def sampler(self) -> LatentModel:

@@ -6,13 +6,12 @@ from typing import Any
 import lightning as L
 import torch
 from jaxtyping import UInt8
-from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from torch import Tensor
 
 from dcgan.cache import digest
-from dcgan.callbacks import Monitor, log
-from dcgan.checks import NonFiniteError, SharedError, check_int
+from dcgan.callbacks import Monitor, board, log
+from dcgan.checks import NonFiniteError, check_int
 from dcgan.gan import GAN
 from dcgan.losses import Loss
 from dcgan.validation import Validation
@@ -40,10 +39,6 @@ ADVICE = {
     "saturated_discriminator": "try a lower optimizer.discriminator.lr or loss.label_smoothing=.1",
     "starved_generator": "look at train/d_real and train/d_fake; try a higher optimizer.discriminator.lr",
 }
-
-
-class Unhealthy(SharedError):
-    """The run was stopped because of what `Health` found."""
 
 
 def diversity(images: UInt8[Tensor, "n c h w"]) -> float:
@@ -139,13 +134,8 @@ class Health(L.Callback):
             self.verdict = sentence
         if trainer.is_global_zero:
             self.console.print(f"health         step {step}: {sentence}", highlight=False)
-            self.note(trainer, step, sentence)
+            board(trainer).add_text("health", sentence, step)
 
     def on_exception(self, trainer: L.Trainer, gan: GAN, exception: BaseException) -> None:
-        if isinstance(exception, NonFiniteError) and trainer.is_global_zero:
-            self.note(trainer, gan.step, str(exception))
-
-    def note(self, trainer: L.Trainer, step: int, sentence: str) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_text("health", sentence, step)
+        if isinstance(exception, NonFiniteError):
+            board(trainer).add_text("health", str(exception), gan.step)

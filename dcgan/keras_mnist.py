@@ -1,12 +1,13 @@
 """The pair of networks that the Keras tutorials train on MNIST, widths scaled by base_channels (64: the original)."""
 
 from functools import partial
+from typing import Any
 
 from torch import nn
 
 from dcgan.checks import check_int, check_number
 from dcgan.networks import Activation, ImageModel, LatentModel, Layers, ToFeatures, ToMap, block, init_weights
-from dcgan.normalization import BATCH_NORM, Normalization
+from dcgan.normalization import Normalization, batch_norms
 from dcgan.prior import Prior
 from dcgan.upsampling import UpsampleConv
 
@@ -97,9 +98,9 @@ class KerasDiscriminator(ImageModel):
 
 def set_momentum(network: nn.Module) -> None:
     """Give the network's batch norms, where it has any, the tutorials' momentum."""
-    for module in network.modules():
-        if isinstance(module, BATCH_NORM):
-            module.momentum = MOMENTUM
+    norms: list[Any] = batch_norms(network)
+    for norm in norms:
+        norm.momentum = MOMENTUM
 
 
 def check_image_size(image_size: int) -> None:

@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
 
 from dcgan.checks import UserError, first_line
 from dcgan.files import atomic_path
@@ -132,11 +133,11 @@ class Both(nn.Module):
 
 @rank_zero_only
 def log_graph(
-    logger: TensorBoardLogger, generator: nn.Module, discriminator: nn.Module, inputs: tuple[Tensor, ...]
+    writer: SummaryWriter, generator: nn.Module, discriminator: nn.Module, inputs: tuple[Tensor, ...]
 ) -> None:
     """The graph of D(G(z)), traced in eval mode so that no running statistics move. inputs: z, and a label if any."""
     both = Both(generator, discriminator)
     with evaluating(generator, discriminator), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorBoard still traces with what torch 2.15 calls deprecated
         both.eval()  # add_graph would put the whole back into the mode that it finds, and trace it twice to compare
-        logger.experiment.add_graph(torch.jit.trace(both, inputs, strict=False, check_trace=False), inputs)
+        writer.add_graph(torch.jit.trace(both, inputs, strict=False, check_trace=False), inputs)

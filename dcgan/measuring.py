@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcgan.cache import cached, digest, scalars
+from dcgan.cache import cached, digest
 from dcgan.checks import UserError
 from dcgan.data import ImageData, InMemoryData
 from dcgan.metrics.judge import Judged, load_judge
@@ -15,10 +15,7 @@ from dcgan.metrics.reference import Reference
 
 Metrics = dict[str, Metric]
 Tell = Callable[[str], None]  # is told what is measured next
-
-
-def silent(what: str) -> None:
-    """Tell nobody."""
+SILENT: Tell = lambda what: None  # noqa: E731
 
 
 def judged(data: ImageData) -> InMemoryData:
@@ -55,7 +52,7 @@ def directions(metrics: Metrics) -> dict[str, str]:
     return {name: figure.better for metric in metrics.values() for name, figure in metric.figures.items()}
 
 
-def measure(metrics: Metrics, samples: Judged, real: Reference, tell: Tell = silent) -> dict[str, float]:
+def measure(metrics: Metrics, samples: Judged, real: Reference, tell: Tell = SILENT) -> dict[str, float]:
     """All figures of the samples, in the metrics' order; NaN where one is undefined."""
     figures: dict[str, float] = {}
     for name, metric in metrics.items():
@@ -65,7 +62,7 @@ def measure(metrics: Metrics, samples: Judged, real: Reference, tell: Tell = sil
 
 
 def measure_floor(
-    metrics: Metrics, config: dict[str, Any], n: int, real: Reference, tell: Tell = silent
+    metrics: Metrics, config: dict[str, Any], n: int, real: Reference, tell: Tell = SILENT
 ) -> dict[str, float]:
     """The same figures of n real images; kept in the cache, with `config`, what each metric was made from."""
 
@@ -75,7 +72,7 @@ def measure_floor(
         for name, metric in metrics.items():
             tell(f"{name}, of real images")
             figures |= metric.floor(train, real)
-        return scalars(figures)
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
 
     data = real.data
     made_from = {name: config[name] for name in metrics}

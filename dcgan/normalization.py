@@ -57,4 +57,10 @@ class Nothing:
 
 
 BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)  # whose output depends on the whole batch
+
+
+def batch_norms(network: nn.Module) -> list[nn.Module]:
+    return [module for module in network.modules() if isinstance(module, BATCH_NORM)]
+
+
 Normalization = Batch | Instance | Layer | Nothing

@@ -1,9 +1,7 @@
 """What `out=` can be, by its suffix. A file is written whole or not at all."""
 
 import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +10,12 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from dcgan import cli
-from dcgan.checks import UserError, first_line
-from dcgan.files import atomic_path, flush
+from dcgan.checks import UserError
+from dcgan.files import atomic_folder, atomic_path, writing
 from dcgan.grids import as_image, enlarge, write_png
 from dcgan.modes.mode import Mode, Source, Still
 
+INSTEAD = "another out="
 Write = Callable[[Path, Mode, Source, int | None, float], tuple[str, ...]]
 
 
@@ -39,32 +38,6 @@ def check_place(out: Path, suffixes: tuple[str, ...]) -> None:
         raise UserError(f"{out} is a file: choose another out=")
 
 
-@contextmanager
-def writing(out: Path, errors: tuple[type[Exception], ...] = (OSError, RuntimeError)) -> Iterator[None]:
-    """Such errors end in a sentence that names `out`. RuntimeError: what torch's zip writer makes of a full disk."""
-    try:
-        yield
-    except errors as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise UserError(f"{out} cannot be written ({reason}): free some disk space or choose another out=") from error
-
-
-@contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside it, renamed to `folder` at the end and removed on an error."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir()
-    try:
-        yield temporary
-        for path in temporary.iterdir():
-            flush(path)
-        flush(temporary)
-        temporary.replace(folder)
-        flush(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def write(out: Path, mode: Mode, source: Source, scale: int | None, fps: float) -> tuple[str, ...]:
     """Draw what the mode draws and write it as the suffix says; the notes on it."""
     return WRITERS[out.suffix](out, mode, source, scale, fps)
@@ -73,7 +46,7 @@ def write(out: Path, mode: Mode, source: Source, scale: int | None, fps: float) 
 def png(out: Path, mode: Mode, source: Source, scale: int | None, fps: float) -> tuple[str, ...]:
     still = mode.still(source)
     picture = still.picture(scale)
-    with writing(out):
+    with writing(out, INSTEAD):
         write_png(out, picture)
     return still.notes
 
@@ -83,7 +56,7 @@ def gif(out: Path, mode: Mode, source: Source, scale: int | None, fps: float) ->
     pictures = film.pictures(scale)
     grey = all(torch.equal(p[0], p[1]) and torch.equal(p[0], p[2]) for p in pictures)
     first, *others = (as_image(picture).convert("L") if grey else as_image(picture) for picture in pictures)
-    with writing(out), atomic_path(out) as temporary:
+    with writing(out, INSTEAD), atomic_path(out) as temporary:
         first.save(temporary, format="GIF", save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
     return film.notes
 
@@ -91,7 +64,7 @@ def gif(out: Path, mode: Mode, source: Source, scale: int | None, fps: float) ->
 def npy(out: Path, mode: Mode, source: Source, scale: int | None, fps: float) -> tuple[str, ...]:
     still = mode.still(source)
     images = still.images[:, 0] if still.images.shape[1] == 1 else still.images.permute(0, 2, 3, 1)
-    with writing(out):
+    with writing(out, INSTEAD):
         write_array(out, images)
         write_labels(out.with_suffix(".labels.npy"), still)
     return still.notes
@@ -99,7 +72,7 @@ def npy(out: Path, mode: Mode, source: Source, scale: int | None, fps: float) ->
 
 def pt(out: Path, mode: Mode, source: Source, scale: int | None, fps: float) -> tuple[str, ...]:
     still = mode.still(source)
-    with writing(out):
+    with writing(out, INSTEAD):
         with atomic_path(out) as temporary:
             torch.save(still.images.contiguous().clone(), temporary)
         write_labels(out.with_suffix(".labels.npy"), still)
@@ -108,7 +81,7 @@ def pt(out: Path, mode: Mode, source: Source, scale: int | None, fps: float) -> 
 
 def folder(out: Path, mode: Mode, source: Source, scale: int | None, fps: float) -> tuple[str, ...]:
     still = mode.still(source)
-    with writing(out), atomic_folder(out) as temporary, cli.bar() as progress:
+    with writing(out, INSTEAD), atomic_folder(out) as temporary, cli.bar() as progress:
         for i in progress.track(range(len(still.images)), description=f"writing {len(still.images):,} images"):
             write_image(temporary / f"{i:05d}.png", still.images[i], scale or 1)
         write_labels(temporary / "labels.npy", still)

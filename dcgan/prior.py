@@ -5,24 +5,27 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-class Normal:
+class Prior:
+    def __call__(
+        self, n: int, latent_dim: int, device: torch.device, rng: torch.Generator | None = None
+    ) -> Float[Tensor, "n latent_dim"]:
+        """n latent vectors; `rng` is a generator on `device` (default: that device's global one)."""
+        raise NotImplementedError
+
+
+class Normal(Prior):
     """z ~ N(0, 1), the default."""
 
     def __call__(
         self, n: int, latent_dim: int, device: torch.device, rng: torch.Generator | None = None
     ) -> Float[Tensor, "n latent_dim"]:
-        """n latent vectors; `rng` is a generator on `device` (default: that device's global one)."""
         return torch.randn(n, latent_dim, device=device, generator=rng)
 
 
-class Uniform:
+class Uniform(Prior):
     """z ~ U(-1, 1), as in the DCGAN paper (Radford et al. 2016, section 3)."""
 
     def __call__(
         self, n: int, latent_dim: int, device: torch.device, rng: torch.Generator | None = None
     ) -> Float[Tensor, "n latent_dim"]:
-        """n latent vectors; `rng` is a generator on `device` (default: that device's global one)."""
         return torch.rand(n, latent_dim, device=device, generator=rng).mul_(2).sub_(1)
-
-
-Prior = Normal | Uniform

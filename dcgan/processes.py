@@ -1,4 +1,4 @@
-"""Several processes of one run: who they are before Lightning knows, that they fit together, and that none is left."""
+"""Several processes of one run: that they fit together, know of each other, and that none is left."""
 
 import os
 import sys

@@ -34,18 +34,18 @@ def print_summary(console: Console, gan: GAN, choices: dict[str, str], trainer: 
         "run folder": shown(run_dir),
     }
     for name, value in lines.items():
-        console.print(f"{name:<14} {value}", soft_wrap=True, highlight=False)
+        console.print(f"{name:<14} {value}", highlight=False)
 
 
 def print_outcome(console: Console, run_dir: Path, samples: Path | None, step: int) -> None:
     """Where to look now."""
     tensorboard = Path(sys.executable).with_name("tensorboard")
     command = shown(tensorboard) if tensorboard.exists() else "tensorboard"
-    console.print(f"done after {step} steps", soft_wrap=True)
+    console.print(f"done after {step} steps")
     if samples is not None:
-        console.print(f"samples      {shown(samples)}", soft_wrap=True)
-    console.print(f"TensorBoard  {shown(run_dir)}; open it with", soft_wrap=True)
-    console.print(f"             {command} --logdir {shown(run_dir)}", soft_wrap=True)
+        console.print(f"samples      {shown(samples)}")
+    console.print(f"TensorBoard  {shown(run_dir)}; open it with")
+    console.print(f"             {command} --logdir {shown(run_dir)}")
 
 
 class ProgressBar(L.Callback):
@@ -103,4 +103,4 @@ class ProgressBar(L.Callback):
         if self.console.is_terminal:
             self.progress.refresh()
         else:
-            self.console.print(f"step {gan.step:,}/{self.total_steps:,}  {self.figures()}", soft_wrap=True)
+            self.console.print(f"step {gan.step:,}/{self.total_steps:,}  {self.figures()}")

@@ -8,13 +8,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 from torch.utils.tensorboard.summary import hparams
 
 from dcgan import __version__
-from dcgan.callbacks import Monitor
+from dcgan.callbacks import Monitor, board
 from dcgan.checkpointing import Checkpoints
 from dcgan.files import plain, write_json
 from dcgan.gan import GAN
@@ -22,10 +21,9 @@ from dcgan.loggers import log_graph
 from dcgan.measuring import directions
 from dcgan.networks import count_parameters
 from dcgan.processes import gather
-from dcgan.run_folder import FAILURE
+from dcgan.run_folder import FAILURE, SUMMARY
 from dcgan.validation import Validation
 
-SUMMARY = "summary.json"
 # TensorBoard compares runs by their hyperparameters only where all have the same flat keys (pytorch#39250)
 HYPERPARAMETERS = (
     "model.base_channels",
@@ -75,16 +73,14 @@ class Report(L.Callback):
     def __init__(
         self,
         run_dir: Path,
-        tensorboard: TensorBoardLogger,
         monitor: Monitor,
         validation: Validation,
         checkpoints: Checkpoints,
         config: dict[str, Any],
         choices: dict[str, str],
     ) -> None:
-        self.run_dir, self.tensorboard = run_dir, tensorboard
+        self.run_dir, self.config, self.choices = run_dir, config, choices
         self.monitor, self.validation, self.checkpoints = monitor, validation, checkpoints
-        self.config, self.choices = config, choices
         self.summary: dict[str, Any] = {}
         self.broken: dict[str, str] = {}  # files that were left out, and why
 
@@ -92,10 +88,10 @@ class Report(L.Callback):
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
         (self.run_dir / SUMMARY).unlink(missing_ok=True)  # a run that goes on is not finished
         text = OmegaConf.to_yaml(OmegaConf.create(self.config))
-        self.tensorboard.experiment.add_text("config", f"```yaml\n{text}```")
+        board(trainer).add_text("config", f"```yaml\n{text}```")
         n = max(2, gan.discriminator.pack)
         inputs = (gan.fixed_z[:n],) if gan.fixed_label is None else (gan.fixed_z[:n], gan.fixed_label[:n])
-        log_graph(self.tensorboard, gan.generator, gan.discriminator, inputs)
+        log_graph(board(trainer), gan.generator, gan.discriminator, inputs)
 
     def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
         self.broken = {path: why for own in gather(trainer, trainer.datamodule.broken) for path, why in own.items()}
@@ -103,16 +99,13 @@ class Report(L.Callback):
 
     @rank_zero_only
     def conclude(self, trainer: L.Trainer, gan: GAN) -> None:
-        self.finish(trainer, gan)
-        # the metrics' names alone: TensorBoard takes their last values from the curves, which Lightning's own call
-        # would write a second time
-        for part in hparams(self.summary["hyperparameters"], self.validation.latest | self.monitor.latest):
-            self.tensorboard.experiment._get_file_writer().add_summary(part)
-
-    def finish(self, trainer: L.Trainer, gan: GAN) -> None:
         self.summary = self.summarise(trainer, gan)
         (self.run_dir / FAILURE).unlink(missing_ok=True)  # of a job that has gone on since
         write_json(self.run_dir / SUMMARY, self.summary)
+        # the metrics' names alone: TensorBoard takes their last values from the curves, which Lightning's own call
+        # would write a second time
+        for part in hparams(self.summary["hyperparameters"], self.validation.latest | self.monitor.latest):
+            board(trainer)._get_file_writer().add_summary(part)
 
     def summarise(self, trainer: L.Trainer, gan: GAN) -> dict[str, Any]:
         """Final metrics (of the training: means over its last row's steps), what it took, versions and machine."""

@@ -15,28 +15,12 @@ from omegaconf.errors import OmegaConfBaseException
 from dcgan.checks import UserError, check_number, first_line
 from dcgan.cli import explain
 from dcgan.gan import GAN
+from dcgan.settings import AROUND
 from dcgan.sweeps import rank
 
 NOT_THE_SAME = "what comes is not, bit for bit, what it would have been"
 # what a resumed run may change: how long, where, and what is written; never the maths
-FREE_KEYS = (
-    "max_steps",
-    "max_epochs",
-    "trainer",
-    "cuda_graph",
-    "data.root",
-    "data.workers",
-    "data.on_broken",
-    "log",
-    "samples.steps",
-    "evaluator",
-    "metrics",
-    "health",
-    "checkpoints",
-    "ckpt_path",
-    "sweep",
-    "skip_finished",
-)
+FREE_KEYS = (*AROUND, "max_steps", "max_epochs", "trainer", "data.on_broken", "samples.steps", "metrics")
 
 
 def unfit(path: str | Path, error: Exception) -> UserError:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from dcgan.checks import UserError
 from dcgan.settings import ASIDE_GROUPS, differences
 
+SUMMARY = "summary.json"  # of a run that is finished
 FAILURE = "failure.txt"  # why a job of a sweep has failed
 
 # what a kill in the middle of a write leaves; an evaluation of one of the checkpoints may be writing others

@@ -23,8 +23,7 @@ def act(cfg: DictConfig) -> None:
 
     check_int("batch_size", cfg.batch_size, 1)
     check_number("fps", cfg.fps, 0.01, 100)
-    if cfg.scale is not None:
-        check_int("scale", cfg.scale, 1, 64)
+    check_int("scale", cfg.scale, 1, 64, optional=True)
     job = HydraConfig.get()
     overrides, choices = list(job.overrides.task), job.runtime.choices
     mode = instantiate(cfg.draw, _convert_="all")

@@ -2,23 +2,12 @@
 
 from typing import Any
 
-# where, how long a look, on what
-ASIDE = (
-    "ckpt_path",
-    "sweep",
-    "skip_finished",
-    "cuda_graph",
-    "log",
-    "samples",
-    "checkpoints",
-    "health",
-    "evaluator",
-    "metrics.every_n_steps",
-    "data.root",
-    "data.workers",
-    "trainer.accelerator",
-    "trainer.strategy",
+# which data on this machine, how a run is watched, kept and named
+AROUND = (
+    *("ckpt_path", "sweep", "skip_finished", "cuda_graph"),
+    *("log", "checkpoints", "health", "evaluator", "data.root", "data.workers"),
 )
+ASIDE = (*AROUND, "samples", "metrics.every_n_steps", "trainer.accelerator", "trainer.strategy")
 ASIDE_GROUPS = ("trainer", "evaluator")  # precision and number of processes stay
 
 

@@ -17,6 +17,7 @@ from dcgan.data import ImageData, data_of
 from dcgan.measuring import judged
 from dcgan.metrics.probe import Probe
 from dcgan.metrics.reference import Reference
+from dcgan.run_folder import folder_of
 from dcgan.trained import load_generator, read_checkpoint
 
 
@@ -104,7 +105,7 @@ def of_checkpoint(cfg: DictConfig, overrides: list[str]) -> Subject:
         draw=lambda n: generator.draw(generator.z(n, cfg.seed), generator.labels(n, cfg.seed), cfg.batch_size),
         labels=lambda n: generator.labels(n, cfg.seed),
         available=None,
-        run_dir=path.parent.parent if path.parent.name == "checkpoints" else path.parent,
+        run_dir=folder_of(path) or path.parent,
         step=checkpoint["step"],
         folder=path.parent,
         prefix=f"{path.stem}.",

@@ -21,6 +21,7 @@ from dcgan.checks import UserError
 from dcgan.files import write_text
 from dcgan.run_folder import (
     FAILURE,
+    SUMMARY,
     folder_of,
     goes_on_in,
     newest_checkpoint,
@@ -59,7 +60,7 @@ def run_job(cfg: DictConfig, job: Any) -> None:
             )
         if cfg.skip_finished:
             refuse_other_settings(run_dir, cfg, choices)
-            if (run_dir / "summary.json").exists():
+            if (run_dir / SUMMARY).exists():
                 print(f"finished     {run_dir.name}")
                 return
             cfg.ckpt_path = AUTO
@@ -99,16 +100,10 @@ def gpu_of_job(cfg: DictConfig, number: int) -> int | None:
 @hydra.main(version_base="1.3", config_path=str(cli.CONF), config_name="train")
 def task(cfg: DictConfig) -> None:
     job = HydraConfig.get()
-    if job.mode != RunMode.MULTIRUN:
-        try:
-            run_job(cfg, job)
-        except Exception as error:
-            cli.fail(error)
-        return
     try:
         run_job(cfg, job)
     except Exception as error:
-        if hasattr(error, "exit_code"):  # interrupted: so is the sweep
+        if job.mode != RunMode.MULTIRUN or hasattr(error, "exit_code"):  # interrupted: so is the sweep
             cli.fail(error)
         # the other jobs go on; SweepReport tells at the end
         failure = Path(job.runtime.output_dir) / FAILURE
@@ -120,11 +115,11 @@ def task(cfg: DictConfig) -> None:
 def prepare(arguments: list[str]) -> list[str]:
     """The command line with what Hydra must know before it makes a folder: a resumed run's own one, a sweep's name.
     Paths are quoted, for the folders of a sweep have "=" in their names."""
-    arguments = [cli.quoted(argument) for argument in arguments]
     parsed = get_args_parser().parse_known_args(arguments)[0]
+    given = {key: value.strip("'\"") for key, _, value in (override.partition("=") for override in parsed.overrides)}
+    arguments = [cli.quoted(argument) for argument in arguments]
     if parsed.multirun:
         return name_sweep(arguments)
-    given = {key: value.strip("'\"") for key, _, value in (override.partition("=") for override in parsed.overrides)}
     path = given.get("ckpt_path", "null")
     if path == AUTO and "hydra.run.dir" not in given:
         raise UserError("ckpt_path=auto looks into a run folder: say which one with hydra.run.dir=")

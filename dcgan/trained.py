@@ -97,10 +97,6 @@ def below(state_dict: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
 
 
-def has_ema(checkpoint: dict[str, Any]) -> bool:
-    return any(name.startswith("ema.") for name in checkpoint["state_dict"])
-
-
 def in_blocks(n: int, seed: int, stream: Stream, draw: Callable[[int, torch.Generator], Tensor]) -> Tensor:
     """What `draw` gives for n images, on the CPU and in blocks: what image i gets depends on (seed, i) alone."""
     cpu = torch.device("cpu")
@@ -228,7 +224,7 @@ def require(content: dict[str, Any], path: Path, kinds: dict[str, type]) -> None
 
 def generator_of(checkpoint: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The weights that draw, and the facts of a `TrainedGenerator`: nothing of the machine it was trained on."""
-    config, ema = checkpoint["config"], has_ema(checkpoint)
+    config, ema = checkpoint["config"], any(name.startswith("ema.") for name in checkpoint["state_dict"])
     facts = {
         "dataset": checkpoint["dataset"],
         "step": checkpoint["step"],

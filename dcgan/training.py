@@ -23,11 +23,13 @@ from dcgan.gan import GAN
 from dcgan.health import Health
 from dcgan.interruption import Interruption
 from dcgan.loggers import CSVMetrics, tensorboard
+from dcgan.normalization import batch_norms
 from dcgan.processes import Agreement, bound_to_launcher, said_by_the_first
 from dcgan.progress import ProgressBar, print_outcome, print_summary
 from dcgan.recorded import RecordedGAN
-from dcgan.report import SUMMARY, Report
+from dcgan.report import Report
 from dcgan.resuming import fitting
+from dcgan.run_folder import SUMMARY
 from dcgan.sweeps import rank, several_processes
 from dcgan.trained import read_checkpoint
 from dcgan.trusted import refuse_foreign
@@ -78,13 +80,13 @@ def attempt(cfg: Any, run_dir: Path, choices: dict[str, str], gpu: int | None) -
         interruption = Interruption()
         events, rows = tensorboard(run_dir, step), CSVMetrics(run_dir / "metrics.csv", step)
         monitor = Monitor(cfg.log.every_n_steps)
-        samples = Samples(run_dir, cfg.samples.steps)
+        samples = Samples(run_dir, config["samples"]["steps"])
         metrics = instantiate(cfg.evaluator, _convert_="all")
         validation = Validation(metrics, choices, monitor, console, cfg.metrics.every_n_steps, cfg.metrics.n)
         health = Health(cfg.health.action, cfg.health.patience, monitor, validation, console)
         last = run_dir / "checkpoints" / "last.ckpt"
         checkpoints = Checkpoints(last, config, choices, monitor, validation, health, interruption, **cfg.checkpoints)
-        report = Report(run_dir, events, monitor, validation, checkpoints, config, choices)
+        report = Report(run_dir, monitor, validation, checkpoints, config, choices)
         callbacks = [
             Agreement(),
             monitor,
@@ -138,7 +140,7 @@ def check_plain_keys(cfg: DictConfig) -> None:
 
 def check_batch(gan: GAN, data: ImageData) -> None:
     pack = gan.discriminator.pack
-    if data.batch_size < 2 * pack and gan.has_batch_norm:
+    if data.batch_size < 2 * pack and batch_norms(gan):
         raise UserError(
             f"data.batch_size must be at least {2 * pack} with batch norm, which needs a batch "
             f"{'of packs ' if pack > 1 else ''}to normalise by, got {data.batch_size}"

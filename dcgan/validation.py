@@ -49,10 +49,8 @@ class Validation(L.Callback):
         every_n_steps: int | None,
         n: int | None,
     ) -> None:
-        if every_n_steps is not None:
-            check_int("metrics.every_n_steps", every_n_steps, 1)
-        if n is not None:
-            check_int("metrics.n", n, 1)
+        check_int("metrics.every_n_steps", every_n_steps, 1, optional=True)
+        check_int("metrics.n", n, 1, optional=True)
         self.metrics, self.choices, self.monitor, self.console = metrics, choices, monitor, console
         self.every_n_steps, self.n = every_n_steps, n
         self.latest: dict[str, float] = {}

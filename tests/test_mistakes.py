@@ -32,7 +32,7 @@ from tests.runs import RUN, differing, weights
         (["data=image_folder", "data.root=nowhere"], "there is no folder nowhere"),
         (["hydra.run.dir=/dev/null/run"], "/dev/null"),
         (["optimizer.betas=0.5"], "betas must be two numbers in [0, 1), got 0.5"),
-        (["samples.steps=5"], "samples.steps must be a list of steps, got 5"),
+        (["samples.steps=5"], "samples.steps must be a list of integers >= 0, got 5"),
         (["samples.n=0"], "samples.n must be an integer >= 1, got 0"),
         (["+model.foo=1"], "unexpected keyword argument 'foo' (config key model)"),
         (["trainer.precision=bf16-true"], "trainer.precision must be one of 32-true, bf16-mixed"),

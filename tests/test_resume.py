@@ -250,8 +250,8 @@ def test_curves_of_a_run_that_goes_on_from_its_start_are_not_doubled(dcgan_train
         assert [row["step"] for row in csv.DictReader(file)] == ["0", "1"]
 
 
-def test_a_folder_with_an_equals_sign_can_be_gone_on_from(dcgan_train):
-    dcgan_train(*TINY, *RUN, "max_steps=1", "hydra.run.dir=sweep/seed=0")
-    outcome = dcgan_train("ckpt_path=sweep/seed=0/checkpoints/last.ckpt", "max_steps=2")
+def test_a_folder_with_an_equals_sign_and_an_apostrophe_can_be_gone_on_from(dcgan_train):
+    dcgan_train(*TINY, *RUN, "max_steps=1", "hydra.run.dir=that's/seed=0")
+    outcome = dcgan_train("ckpt_path=that's/seed=0/checkpoints/last.ckpt", "max_steps=2")
     assert outcome.code == 0, outcome.err
-    assert torch.load("sweep/seed=0/checkpoints/last.ckpt", weights_only=True)["step"] == 2
+    assert torch.load("that's/seed=0/checkpoints/last.ckpt", weights_only=True)["step"] == 2

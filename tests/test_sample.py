@@ -255,7 +255,7 @@ def test_captions_of_different_widths_stand_over_cells_of_one_width():
         (["CKPT", "scale=1000"], "scale must be an integer <= 64"),
         (["CKPT", "out=."], "out must be the name of a file or a new folder"),
         (["CKPT", "out=.png"], "out must be the name of a file or a new folder"),
-        (["CKPT", "-m", "seed=0,1"], "one command draws once: leave -m out"),
+        (["CKPT", "-m", "seed=0,1"], "this command runs once: leave -m out"),
         (["checkpoint=nothing.ckpt", "mode=progression", "grids=checkpoints"], "there is no checkpoint nothing.ckpt"),
         (["checkpoint=5"], "there is no checkpoint 5"),
         (["checkpoint=\u00e9t\u00e9/it's (1).ckpt"], "there is no checkpoint \u00e9t\u00e9/it's (1).ckpt"),

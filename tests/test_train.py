@@ -2,12 +2,14 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from dcgan import demo
 from dcgan.loggers import log_graph
 from tests.conftest import SMALL, TINY, compose_with_choices, options
 from tests.runs import RUN, differing, events, weights
@@ -172,3 +174,11 @@ def test_help_names_every_group_and_every_option(dcgan_train):
             described = " ".join(lines[at : at + 2])
             for option in options(group):
                 assert option in described, f"{group}={option} is not in --help"
+
+
+def test_the_demo_looks_for_mnist_where_it_is_told_to(monkeypatch, mnist_root, tmp_path):
+    monkeypatch.setenv("DCGAN_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["demo", f"data.root={mnist_root}"])
+    monkeypatch.setattr("dcgan.train.main", lambda: None)
+    demo.main()
+    assert "data=mnist" in sys.argv

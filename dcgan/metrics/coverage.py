@@ -19,10 +19,10 @@ class Coverage(Metric):
     """
 
     figures = {
-        "precision": Figure("precision (k = 5)", "higher"),
-        "recall": Figure("recall (k = 5)", "higher"),
-        "density": Figure("density (k = 5)", "higher"),
-        "coverage": Figure("coverage (k = 5)", "higher"),
+        "precision": Figure("precision", "higher"),
+        "recall": Figure("recall", "higher"),
+        "density": Figure("density", "higher"),
+        "coverage": Figure("coverage", "higher"),
     }
 
     def __init__(self, k: int) -> None:

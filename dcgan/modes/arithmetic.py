@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
+from scipy.stats import binomtest
 from torch import Tensor
 
 from dcgan.checks import UserError, check_int, check_number
@@ -247,7 +248,5 @@ class Arithmetic(Mode):
 
 def tell(share: float, n: int) -> str:
     """A share of n with its 95 % interval (Wilson's)."""
-    z = 1.96
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
-    return f"{share:.1%} of {n:,} draws (95 % interval {max(0, middle - half):.1%} to {min(1, middle + half):.1%})"
+    low, high = binomtest(round(share * n), n).proportion_ci(method="wilson")
+    return f"{share:.1%} of {n:,} draws (95 % interval {low:.1%} to {high:.1%})"

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from dcgan.modes.mode import Mode, Source, Still, check_columns
+from dcgan.checks import check_int
+from dcgan.modes.mode import Mode, Source, Still
 
 N = 64
 COLUMNS = 10  # of a conditional model
@@ -20,7 +21,7 @@ class Grid(Mode):
 
     def __init__(self, n: int | None, seed: int, nrow: int | None, label: int | None) -> None:
         super().__init__(n, seed)
-        check_columns(nrow)
+        check_int("nrow", nrow, 1, optional=True)
         self.nrow, self.label = nrow, label
 
     def still(self, source: Source) -> Still:

@@ -13,6 +13,7 @@ from torch import Tensor
 from dcgan import cli
 from dcgan.checks import UserError, check_int
 from dcgan.grids import as_wide_as_the_widest, captioned, enlarge, fitting_factor, image_grid, mosaic
+from dcgan.run_folder import folder_of
 from dcgan.trained import TrainedGenerator, load_generator
 
 if TYPE_CHECKING:
@@ -44,9 +45,7 @@ class Source:
 
     @property
     def run_dir(self) -> Path:
-        if self.path.is_dir():
-            return self.path
-        return self.path.parent.parent if self.path.parent.name == "checkpoints" else self.path.parent
+        return self.path if self.path.is_dir() else folder_of(self.path) or self.path.parent
 
     @cached_property
     def generator(self) -> TrainedGenerator:
@@ -128,8 +127,7 @@ class Mode:
     """
 
     def __init__(self, n: int | None, seed: int) -> None:
-        if n is not None:
-            check_int("n", n, 1, MOST)
+        check_int("n", n, 1, MOST, optional=True)
         check_int("seed", seed, 0)
         self.n, self.seed = n, seed
 
@@ -140,8 +138,3 @@ class Mode:
         """The still's images, one after the other."""
         still = self.still(source)
         return Film([image_grid(image[None], 1) for image in still.images], still.captions, still.notes)
-
-
-def check_columns(nrow: int | None) -> None:
-    if nrow is not None:
-        check_int("nrow", nrow, 1)

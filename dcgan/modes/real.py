@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from dcgan.modes.mode import Mode, Source, Still, check_columns
+from dcgan.checks import check_int
+from dcgan.modes.mode import Mode, Source, Still
 from dcgan.seeding import Stream, derive_generator
 
 N = 25
@@ -18,7 +19,7 @@ class RealImages(Mode):
 
     def __init__(self, n: int | None, seed: int, nrow: int | None) -> None:
         super().__init__(n, seed)
-        check_columns(nrow)
+        check_int("nrow", nrow, 1, optional=True)
         self.nrow = nrow
 
     def still(self, source: Source) -> Still:

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from dcgan.checks import UserError, check_ints, check_number, first_line
+from dcgan.checks import UserError, check_int, check_ints, check_number, first_line
 from dcgan.grids import image_grid
-from dcgan.modes.mode import Film, Mode, Source, Still, check_columns
+from dcgan.modes.mode import Film, Mode, Source, Still
 from dcgan.networks import LatentModel
 
 ROWS, STEPS = 8, 10
@@ -55,7 +55,7 @@ class Walk(Mode):
 
     def __init__(self, n: int | None, seed: int, nrow: int | None, label: int | None) -> None:
         super().__init__(n, seed)
-        check_columns(nrow)
+        check_int("nrow", nrow, 1, optional=True)
         self.nrow, self.label = nrow, label
 
     def walks(self, source: Source, rows: int | None) -> Callable[[float], Z]:
