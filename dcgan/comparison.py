@@ -132,8 +132,10 @@ def group_runs(runs: list[Run]) -> dict[str, list[Run]]:
         fewer = [other for other in kept if other != key]
         if len(distinct(runs, fewer)) == number:
             kept = fewer
-    label = lambda values: " ".join(f"{k}={v}" for k, v in zip(kept, values, strict=True)) or "all runs"  # noqa: E731
-    return {label(values): members for values, members in distinct(runs, kept).items()}
+    return {
+        " ".join(f"{k}={v}" for k, v in zip(kept, values, strict=True)) or "all runs": members
+        for values, members in distinct(runs, kept).items()
+    }
 
 
 def spreads(groups: dict[str, list[Run]], figure: str) -> dict[str, Spread]:

@@ -1,7 +1,6 @@
 """The pair of networks that the Keras tutorials train on MNIST, widths scaled by base_channels (64: the original)."""
 
 from functools import partial
-from typing import Any
 
 from torch import nn
 
@@ -98,8 +97,7 @@ class KerasDiscriminator(ImageModel):
 
 def set_momentum(network: nn.Module) -> None:
     """Give the network's batch norms, where it has any, the tutorials' momentum."""
-    norms: list[Any] = batch_norms(network)
-    for norm in norms:
+    for norm in batch_norms(network):
         norm.momentum = MOMENTUM
 
 

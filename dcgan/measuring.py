@@ -15,7 +15,10 @@ from dcgan.metrics.reference import Reference
 
 Metrics = dict[str, Metric]
 Tell = Callable[[str], None]  # is told what is measured next
-SILENT: Tell = lambda what: None  # noqa: E731
+
+
+def silent(what: str) -> None:
+    """Tell nobody."""
 
 
 def judged(data: ImageData) -> InMemoryData:
@@ -52,7 +55,7 @@ def directions(metrics: Metrics) -> dict[str, str]:
     return {name: figure.better for metric in metrics.values() for name, figure in metric.figures.items()}
 
 
-def measure(metrics: Metrics, samples: Judged, real: Reference, tell: Tell = SILENT) -> dict[str, float]:
+def measure(metrics: Metrics, samples: Judged, real: Reference, tell: Tell = silent) -> dict[str, float]:
     """All figures of the samples, in the metrics' order; NaN where one is undefined."""
     figures: dict[str, float] = {}
     for name, metric in metrics.items():
@@ -62,7 +65,7 @@ def measure(metrics: Metrics, samples: Judged, real: Reference, tell: Tell = SIL
 
 
 def measure_floor(
-    metrics: Metrics, config: dict[str, Any], n: int, real: Reference, tell: Tell = SILENT
+    metrics: Metrics, config: dict[str, Any], n: int, real: Reference, tell: Tell = silent
 ) -> dict[str, float]:
     """The same figures of n real images; kept in the cache, with `config`, what each metric was made from."""
 

@@ -59,7 +59,7 @@ class Nothing:
 BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)  # whose output depends on the whole batch
 
 
-def batch_norms(network: nn.Module) -> list[nn.Module]:
+def batch_norms(network: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm]:
     return [module for module in network.modules() if isinstance(module, BATCH_NORM)]
 
 

@@ -1,9 +1,8 @@
 """Forward passes that are not the plain ones: what they leave behind, and whose statistics batch norm uses."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,7 +17,7 @@ def frozen(network: nn.Module) -> Iterator[None]:
     """Forward passes in here leave the network as it is: no weight gradients, no running statistics, no power
     iteration of spectral norm. Batch norm still normalises by its batch and dropout still drops."""
     trainable = [p for p in network.parameters() if p.requires_grad]
-    norms: list[Any] = batch_norms(network)
+    norms = batch_norms(network)
     parametrized = [m for m in network.modules() if isinstance(m, parametrize.ParametrizationList)]
     for parameter in trainable:
         parameter.requires_grad_(False)
@@ -43,7 +42,7 @@ def separate_statistics(network: nn.Module, batches: int) -> Iterator[None]:
     its own, in their order. Other layers look at one image at a time: one long pass is the same for them and faster
     (experiments/hot_path). But spectral norm takes one power iteration a pass, as Miyato et al. (2018, algorithm 1)
     do for an update."""
-    norms = batch_norms(network)
+    norms: Sequence[nn.Module] = batch_norms(network)
     for norm in norms:
         norm.forward = partial(one_by_one, norm.forward, batches)
     try:
@@ -77,7 +76,7 @@ def start_statistics(network: nn.Module, *batch: Tensor | None) -> None:
     """Set the running statistics of batch norm to those of the batch, so that a new network draws in eval mode
     what it draws in training: from (0, 1) they would need some 50 steps to get there, and pictures until then would
     be grey."""
-    norms: list[Any] = batch_norms(network)
+    norms = batch_norms(network)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0

@@ -80,8 +80,7 @@ class Reference:
 
     def radii(self, k: int) -> Float[Tensor, " n"]:
         """From each test image to the k-th nearest other one, in the judge's features."""
-        compute = lambda: {"radii": radii(self.test.features, k)}  # noqa: E731
-        return cached("radii", [self.key, k], compute)["radii"]
+        return cached("radii", [self.key, k], lambda: {"radii": radii(self.test.features, k)})["radii"]
 
     @cached_property
     def trained_on(self) -> Float[Tensor, "n d"]:

@@ -128,13 +128,13 @@ class SelfLogging(GAN):
 
 def around_the_step() -> list[dict]:
     config = configured("model.base_channels=4", "model.hidden_width=16", "data.batch_size=8", "data=digits")
-    steps, folder = 150, tempfile.TemporaryDirectory()
+    steps = 150
 
     def fit(kind: type[GAN], shipped: bool) -> float:
         torch.manual_seed(config.seed)
         gan = build_gan(config)
         gan.__class__ = kind
-        logger = L.pytorch.loggers.TensorBoardLogger(folder.name)
+        logger = L.pytorch.loggers.TensorBoardLogger(folder)
         callbacks = [Monitor(25), Activity(100)] if shipped else []
         trainer = L.Trainer(
             accelerator="cpu", max_steps=2 * steps, logger=logger, callbacks=callbacks, enable_checkpointing=False,
@@ -161,7 +161,7 @@ def around_the_step() -> list[dict]:
         "Lightning, four self.log a step": lambda: fit(SelfLogging, shipped=False),
     }
     times: dict[str, list[float]] = {name: [] for name in arms}
-    with folder:
+    with tempfile.TemporaryDirectory() as folder:
         for _ in range(ROUNDS):
             for name, arm in arms.items():
                 times[name].append(arm())
