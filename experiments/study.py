@@ -2,8 +2,9 @@
 
 A study is a folder beside this file; each of its YAML files is a sweep of `python -m dcgan.train`, with its runs below
 runs/sweeps/NAME, where finished ones are left alone. Then runs.csv has a row for each run and how it ended, curves.csv
-one for each measurement, table.md the means with their intervals, SWEEP/compare.* tests and plots them, and figures.py,
-where the study has one, draws. Remove a study's runs before it is run with other settings or arms.
+one for each measurement, table.md the means with their intervals, SWEEP/compare.* tests and plots them,
+SWEEP/training.png shows them over the steps, and figures.py, where the study has one, more. Remove a study's runs
+before it is run with other settings or arms.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from dcgan.compare import number
 from dcgan.comparison import Spread
 from dcgan.files import write_text
 from dcgan.run_folder import FAILURE
+from experiments.plots import over_training
 from experiments.tables import Row, read, write
 
 HERE = Path(__file__).parent
@@ -28,6 +31,8 @@ RUNS = Path("runs/sweeps")
 ASIDE = ("seed", "skip_finished", "sweep.keys", "sweep.hash")
 # in the table, where measured
 TOLD = ("frechet", "kid", "coverage", "modes", "class_kl", "label_agreement", "cb2", "pv2", "pv4")
+# over the steps, where measured
+DRAWN = {"val/frechet": "Frechet distance", "val/coverage": "coverage", "val/modes": "modes"}
 
 
 def run(name: str) -> bool:
@@ -108,6 +113,13 @@ def table(runs: list[Row]) -> str:
     return "\n".join([*lines, "", *(line for line in failed if not line.endswith(": finished"))]) + "\n"
 
 
+def draw(curves: list[Row], path: Path, title: str, x: str = "step") -> None:
+    """What was measured of a sweep's arms while they trained, where anything was."""
+    figures = {figure: label for figure, label in DRAWN.items() if any(row.get(figure) for row in curves)}
+    if figures:
+        over_training(curves, figures, path, title, x)
+
+
 def main() -> None:
     studies = sorted({path.parent.name for path in HERE.glob("*/*.yaml")})
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -120,6 +132,8 @@ def main() -> None:
     write(folder / "runs.csv", runs)
     write(folder / "curves.csv", curves)
     write_text(folder / "table.md", table(runs))
+    for sweep, own in groupby(curves, itemgetter("sweep")):
+        draw(list(own), folder / sweep / "training.png", f"{name}: {sweep.replace('_', ' ')}")
     print(table(runs))
     if (folder / "figures.py").exists():
         importlib.import_module(f"experiments.{name}.figures").main()

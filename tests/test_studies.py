@@ -140,6 +140,8 @@ def test_a_study_is_run_and_written_down_and_only_completed_the_second_time(tiny
     assert not curves[0]["val/frechet"]
     assert curves[2]["val/frechet"] == f"{float(runs[2]['frechet']):.5g}"
     assert "### frechet (lower is better)" in (folder / "rates" / "compare.md").read_text()
+    with Image.open(folder / "rates" / "training.png") as picture:
+        assert picture.width == 1100  # distance and coverage
     table = (folder / "table.md").read_text()
     assert "| rates | optimizer.lr=0.001 | 2 | " in table
     assert "| rates | optimizer.lr=-1 | 0 |" in table

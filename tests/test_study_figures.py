@@ -96,7 +96,7 @@ def test_semantic_asks_its_runs_and_draws(beside, tmp_path, monkeypatch, plain_r
     assert (folder / "arithmetic.png").stat().st_size > 5000
 
 
-def test_pooling_draws_steps_and_where_runs_are_there_seconds(beside, tmp_path, monkeypatch, plain_run):
+def test_pooling_draws_distance_against_seconds_where_runs_are_there(beside, tmp_path, monkeypatch, plain_run):
     folder = beside(pooling, "pooling")
     monkeypatch.setattr(pooling, "speeds", lambda configs: [{"arm": arm, "images_per_second": "4"} for arm in configs])
     arms = ("discriminator=max_pool", "discriminator=gone")
@@ -108,7 +108,7 @@ def test_pooling_draws_steps_and_where_runs_are_there_seconds(beside, tmp_path, 
     write(folder / "curves.csv", curves)
     as_run_of("pooling", "discriminator/seed=0,discriminator=max_pool", plain_run, tmp_path)
     pooling.main()
-    assert {path.name for path in folder.glob("*.png")} == {"steps.png", "seconds.png"}
+    assert {path.name for path in folder.glob("*.png")} == {"seconds.png"}
     # 8 images a step at 4 images a second
     assert [row["seconds"] for row in pooling.timed(read(folder / "curves.csv"), 8)] == ["20.0", "40.0"]
 

@@ -1,15 +1,13 @@
-"""Distance against steps and against seconds: what a step takes is measured apart, the arms in turns (speed.csv), for
-the study's jobs run beside each other."""
+"""Distance against seconds: what a step takes is measured apart, the arms in turns (speed.csv), for the study's jobs
+run beside each other."""
 
 from pathlib import Path
 
 from experiments.bench import begin, speeds, write
-from experiments.plots import over_training
-from experiments.study import config_of, examples
+from experiments.study import config_of, draw, examples
 from experiments.tables import Row, read
 
 HERE = Path(__file__).parent
-FIGURES = {"val/frechet": "Frechet distance", "val/coverage": "coverage"}
 
 
 def timed(curves: list[Row], batch_size: int) -> list[Row]:
@@ -24,13 +22,12 @@ def timed(curves: list[Row], batch_size: int) -> list[Row]:
 
 def main() -> None:
     curves = read(HERE / "curves.csv")
-    over_training(curves, FIGURES, HERE / "steps.png", "at equal steps")
     if runs := examples(HERE.name, "discriminator"):
         begin()
         configs = {arm: config_of(run) for arm, run in runs.items()}
         write(HERE / "speed.csv", speeds(configs))
         batch_size = next(iter(configs.values())).data.batch_size
-        over_training(timed(curves, batch_size), FIGURES, HERE / "seconds.png", "at equal seconds", x="seconds")
+        draw(timed(curves, batch_size), HERE / "seconds.png", "at equal seconds", x="seconds")
 
 
 if __name__ == "__main__":
