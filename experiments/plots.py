@@ -1,15 +1,19 @@
 """What the studies draw with."""
 
+import math
 import statistics
 from collections.abc import Iterable
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.tables import Row
+from experiments.tables import LEARNED, Row
 
-WIDE = 20  # times the smallest value: from there a panel is logarithmic
+DISTANCES = ("val/frechet",)
+WIDE = 20  # times the smallest value: from there a distance is drawn in proportion
 
 
 def style(i: int) -> dict[str, Any]:
@@ -19,7 +23,7 @@ def style(i: int) -> dict[str, Any]:
 
 def over_training(rows: Iterable[Row], figures: dict[str, str], path: Path, title: str = "", x: str = "step") -> None:
     """Figures against steps, an arm a colour: the mean over its seeds, and from the lowest to the highest of them; only
-    where all of them have the figure.
+    where all of them have the figure. Runs that have failed are dotted lines of their own.
 
     rows: of a study's curves.csv; figures: the column of each panel and what its axis is called; x: that of all.
     """
@@ -29,16 +33,20 @@ def over_training(rows: Iterable[Row], figures: dict[str, str], path: Path, titl
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     for axes, (figure, label) in zip(panels, figures.items(), strict=True):
         for i, arm in enumerate(arms):
+            own = [row for row in rows if row["arm"] == arm and math.isfinite(float(row.get(figure) or "nan"))]
+            failed = [row for row in own if row["outcome"] != LEARNED]
+            for _, run in groupby(failed, itemgetter("seed")):
+                axes.plot(*zip(*((float(row[x]), float(row[figure])) for row in run)), **style(i) | {"linestyle": ":"})
             at: dict[float, list[float]] = {}
-            for row in rows:
-                if row["arm"] == arm and row.get(figure):
+            for row in own:
+                if row not in failed:
                     at.setdefault(float(row[x]), []).append(float(row[figure]))
             along = sorted(place for place in at if len(at[place]) == max(map(len, at.values())))
             axes.plot(along, [statistics.fmean(at[place]) for place in along], label=arm, **style(i))
             lowest, highest = ([f(at[place]) for place in along] for f in (min, max))
             axes.fill_between(along, lowest, highest, color=style(i)["color"], alpha=0.15, linewidth=0)
         drawn = [value for line in axes.lines for value in line.get_ydata()]
-        if drawn and 0 < WIDE * min(drawn) < max(drawn):
+        if figure in DISTANCES and drawn and WIDE * min(drawn) < max(drawn):
             axes.set_yscale("log")
         axes.set(xlabel=x, ylabel=label)
         axes.grid(alpha=0.3)

@@ -2,9 +2,9 @@
 
 A study is a folder beside this file; each of its YAML files is a sweep of `python -m dcgan.train`, with its runs below
 runs/sweeps/NAME, where finished ones are left alone. Then runs.csv has a row for each run and how it ended, curves.csv
-one for each measurement, table.md the means with their intervals, SWEEP/compare.* tests and plots them,
-SWEEP/training.png shows them over the steps, and figures.py, where the study has one, more. Remove a study's runs
-before it is run with other settings or arms.
+one for each measurement, contrasts.csv one for each comparison that a sweep asks for, table.md the means with their
+intervals and those comparisons, SWEEP.png the distance over the steps, and figures.py, where the study has one, more.
+Remove a study's runs before it is run with other settings or arms.
 """
 
 import argparse
@@ -17,20 +17,24 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from dcgan.cli import CONF
 from dcgan.compare import number
 from dcgan.comparison import Spread
 from dcgan.files import write_text
-from dcgan.run_folder import FAILURE
+from dcgan.run_folder import FAILURE, SUMMARY
+from experiments.contrasts import as_markdown, contrasts
 from experiments.plots import over_training
-from experiments.tables import Row, read, write
+from experiments.tables import LEARNED, Row, read, write
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/sweeps")
 ASIDE = ("seed", "skip_finished", "sweep.keys", "sweep.hash")
 # in the table, where measured
 TOLD = ("frechet", "kid", "coverage", "modes", "class_kl", "label_agreement", "cb2", "pv2", "pv4")
+FEWEST = 0.1
 # over the steps, where measured
 DRAWN = {"val/frechet": "Frechet distance", "val/coverage": "coverage", "val/modes": "modes"}
 
@@ -43,15 +47,25 @@ def run(name: str) -> bool:
     return not any(codes)
 
 
-def found_in(folder: Path) -> tuple[list[Row], list[Row]]:
-    """A row for each run below the folder, and one for each measurement of theirs."""
+def settings(name: str) -> dict[str, DictConfig]:
+    """What each of the study's sweeps says of itself, by its name; those of the folder's files alone."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        search = f"hydra.searchpath=[file://{HERE}]"
+        of = [compose(f"{name}/{path.stem}", overrides=[search]).sweep for path in sorted((HERE / name).glob("*.yaml"))]
+    return {sweep.name.rpartition("/")[2]: sweep for sweep in of}
+
+
+def found_in(folder: Path, sweeps: Iterable[str]) -> tuple[list[Row], list[Row]]:
+    """A row for each run of the sweeps below the folder, and one for each measurement of theirs."""
     runs, curves = [], []
-    for place in (path.parent.parent for path in folder.glob("*/*/.hydra/overrides.yaml")):
+    for place in (path.parent.parent for sweep in sweeps for path in folder.glob(f"{sweep}/*/.hydra/overrides.yaml")):
         overrides = OmegaConf.load(place / ".hydra" / "overrides.yaml")
         arm = " ".join(o for o in map(str, overrides) if o.partition("=")[0] not in ASIDE)
         seed = OmegaConf.load(place / ".hydra" / "config.yaml").seed
         who = {"sweep": place.parent.name, "arm": arm, "seed": seed}
-        runs.append(who | outcome(place))
+        ended = outcome(place)
+        runs.append(who | ended)
+        who["outcome"] = ended["outcome"]
         for row in read(place / "metrics.csv") if (place / "metrics.csv").exists() else ():
             if any(name.startswith("val/") and value for name, value in row.items()):
                 curves.append(who | {name: short(value) for name, value in row.items() if value})
@@ -60,19 +74,23 @@ def found_in(folder: Path) -> tuple[list[Row], list[Row]]:
 
 
 def outcome(place: Path) -> Row:
-    """How a run ended: its final figures and what made them, or why there are none."""
+    """How a run ended: its final figures and what made them, or why there are none.
+
+    One whose samples lie near fewer of the real images than FEWEST has failed too, as trainings do that diverge or
+    collapse: its distance would tell nothing of its arm, but for that it happens.
+    """
     if (place / FAILURE).exists():
         return {"outcome": (place / FAILURE).read_text().strip()}
-    if not (place / "summary.json").exists():
+    if not (place / SUMMARY).exists():
         return {"outcome": "not finished"}
-    summary = json.loads((place / "summary.json").read_text())
+    summary = json.loads((place / SUMMARY).read_text())
+    coverage = summary["metrics"].get("coverage", 1)
+    ended = LEARNED if coverage >= FEWEST else f"no digits: coverage {coverage:.2g}"
     facts = {
         name: summary[name] for name in ("step", "images_per_second", "wall_seconds", "device", "threads", "commit")
     }
     parameters = {f"parameters_{network}": n for network, n in summary["parameters"].items()}
-    return (
-        {"outcome": "finished"} | {**summary["metrics"], **facts} | parameters | {"torch": summary["versions"]["torch"]}
-    )
+    return {"outcome": ended} | {**summary["metrics"], **facts} | parameters | {"torch": summary["versions"]["torch"]}
 
 
 def examples(name: str, sweep: str) -> dict[str, Path]:
@@ -100,17 +118,18 @@ def spreads(rows: Iterable[Row], figure: str) -> dict[tuple[str, str], Spread]:
     return {arm: Spread(tuple(own)) for arm, own in values.items()}
 
 
-def table(runs: list[Row]) -> str:
-    """Markdown: mean ± 95 % interval over the seeds of what has finished, and why other runs have not."""
-    columns = {figure: spreads(runs, figure) for figure in TOLD}
+def table(runs: list[Row]) -> list[str]:
+    """Markdown: mean ± 95 % interval over the seeds of what has learned, and why other runs have not."""
+    columns = {figure: spreads([row for row in runs if row["outcome"] == LEARNED], figure) for figure in TOLD}
     columns = {figure: of for figure, of in columns.items() if of}
     lines = [f"| sweep | arm | seeds | {' | '.join(columns)} |", f"|{' --- |' * (3 + len(columns))}"]
     for sweep, arm in dict.fromkeys((row["sweep"], row["arm"]) for row in runs):
         cells = [number(of[sweep, arm]) if (sweep, arm) in of else "" for of in columns.values()]
-        n = sum((row["sweep"], row["arm"], row["outcome"]) == (sweep, arm, "finished") for row in runs)
+        ended = [row["outcome"] for row in runs if (row["sweep"], row["arm"]) == (sweep, arm)]
+        n = len(ended) if set(ended) == {LEARNED} else f"{ended.count(LEARNED)} of {len(ended)}"
         lines.append(f"| {sweep} | {arm} | {n} | {' | '.join(cells)} |")
-    failed = [f"- {row['sweep']} {row['arm']} seed={row['seed']}: {row['outcome']}" for row in runs]
-    return "\n".join([*lines, "", *(line for line in failed if not line.endswith(": finished"))]) + "\n"
+    failed = [row for row in runs if row["outcome"] != LEARNED]
+    return [*lines, "", *(f"- {row['sweep']} {row['arm']} seed={row['seed']}: {row['outcome']}" for row in failed)]
 
 
 def draw(curves: list[Row], path: Path, title: str, x: str = "step") -> None:
@@ -125,16 +144,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=studies)
     name = parser.parse_args().name
-    well, folder = run(name), HERE / name
-    for sweep in sorted(path for path in (RUNS / name).iterdir() if path.is_dir()):
-        subprocess.call([sys.executable, "-m", "dcgan.compare", str(sweep), f"out={folder / sweep.name}"])
-    runs, curves = found_in(RUNS / name)
+    well, folder, sweeps = run(name), HERE / name, settings(name)
+    runs, curves = found_in(RUNS / name, sweeps)
+    compared = contrasts(runs, sweeps)
     write(folder / "runs.csv", runs)
     write(folder / "curves.csv", curves)
-    write_text(folder / "table.md", table(runs))
+    write(folder / "contrasts.csv", compared)
     for sweep, own in groupby(curves, itemgetter("sweep")):
-        draw(list(own), folder / sweep / "training.png", f"{name}: {sweep.replace('_', ' ')}")
-    print(table(runs))
+        draw(list(own), folder / f"{sweep}.png", f"{name}: {sweep.replace('_', ' ')}")
+    said = "\n".join([*table(runs), "", *as_markdown(compared)]) + "\n"
+    write_text(folder / "table.md", said)
+    print(said)
     if (folder / "figures.py").exists():
         importlib.import_module(f"experiments.{name}.figures").main()
     sys.exit(not well)

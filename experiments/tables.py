@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+LEARNED = "finished"  # the outcome of a run whose figures count
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:
