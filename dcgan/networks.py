@@ -5,6 +5,7 @@ dense hidden layer of its authors' own MNIST network in front, and, where the ne
 Osindero 2014), the label where that network has it: beside the input of every layer.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -21,6 +22,8 @@ from dcgan.upsampling import PixelShuffleConv
 
 Activation = Callable[[], nn.Module]  # a new module at each call: a PReLU must not share its slope between layers
 Resampling = Callable[..., nn.Module]  # (in_channels, out_channels, bias=)
+Weighted = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+INITIAL_STD = 0.02
 
 
 def doublings(image_size: int) -> tuple[int, int]:
@@ -52,15 +55,33 @@ def hidden_features(hidden_width: int | None, image_size: int) -> int:
 
 def init_weights(module: nn.Module) -> None:
     """Weights N(0, .02), batch-norm scales N(1, .02), biases 0 (DCGAN paper, section 4; its authors' code)."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-        nn.init.normal_(module.weight, 0.0, 0.02)
+    if isinstance(module, Weighted):
+        nn.init.normal_(module.weight, 0.0, INITIAL_STD)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, BATCH_NORM):
-        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.normal_(module.weight, 1.0, INITIAL_STD)
         nn.init.zeros_(module.bias)
     elif isinstance(module, PixelShuffleConv):  # ties the weights of its children, whose turn came before
         module.icnr()
+
+
+def he_weights(network: nn.Module) -> None:
+    """Rescale the weights that `init_weights` has drawn to a standard deviation of sqrt(2 / fan-in), with which ReLU
+    layers keep the size of their signal where nothing normalises it (He et al. 2015, section 2.2). A spectrally
+    normalised weight has the same size at any scale.
+    """
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, Weighted):
+                module.weight.mul_(math.sqrt(2 / fan_in(module)) / INITIAL_STD)
+
+
+def fan_in(layer: Weighted) -> float:
+    """How many inputs one output sums up; of a transposed convolution a kernel's share of a stride each way."""
+    if isinstance(layer, nn.ConvTranspose2d):
+        return layer.weight[:, 0].numel() / math.prod(layer.stride)
+    return layer.weight[0].numel()
 
 
 def block(
@@ -229,7 +250,8 @@ class Generator(LatentModel):
             self.start.add_module(
                 "project",
                 block(
-                    partial(nn.ConvTranspose2d, latent_dim + classes, channels_in[0], start),
+                    # of a single pixel, so that the stride moves nothing; it says that each output has one input
+                    partial(nn.ConvTranspose2d, latent_dim + classes, channels_in[0], start, stride=start),
                     normalization.conv(channels_in[0]),
                     activation,
                 ),

@@ -151,9 +151,14 @@ def check_batch(gan: GAN, data: ImageData) -> None:
 
 def build_gan(cfg: DictConfig) -> GAN:
     """The networks and their training as the config says; the weights come from torch's global generator."""
+    generator, discriminator = instantiate(cfg.model), instantiate(cfg.discriminator)
+    if cfg.initialization is not None:
+        rescale = instantiate(cfg.initialization)
+        rescale(generator)
+        rescale(discriminator)
     return (RecordedGAN if cfg.cuda_graph else GAN)(
-        generator=instantiate(cfg.model),
-        discriminator=instantiate(cfg.discriminator),
+        generator=generator,
+        discriminator=discriminator,
         loss=instantiate(cfg.loss),
         discriminator_optimizer=instantiate(cfg.optimizer.discriminator),
         generator_optimizer=instantiate(cfg.optimizer.generator),

@@ -24,8 +24,8 @@ def values(runs: Iterable[Row], sweep: str, arm: str, figure: str) -> list[float
 
 
 def contrasts(runs: list[Row], sweeps: dict[str, DictConfig]) -> list[Row]:
-    """What each arm's seeds say of its figures beside those of the arm it is compared with: the ratio of geometric means
-    or the difference of means, its 95 % interval, and Welch's test, Holm-corrected over all arms of the study.
+    """What each arm's seeds say of its figures beside those of the arm it is compared with: the ratio of geometric
+    means or the difference of means, its 95 % interval, and Welch's test, Holm-corrected over all arms of the study.
 
     sweeps: the `sweep` settings of each.
     """

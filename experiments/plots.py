@@ -36,7 +36,8 @@ def over_training(rows: Iterable[Row], figures: dict[str, str], path: Path, titl
             own = [row for row in rows if row["arm"] == arm and math.isfinite(float(row.get(figure) or "nan"))]
             failed = [row for row in own if row["outcome"] != LEARNED]
             for _, run in groupby(failed, itemgetter("seed")):
-                axes.plot(*zip(*((float(row[x]), float(row[figure])) for row in run)), **style(i) | {"linestyle": ":"})
+                points = [(float(row[x]), float(row[figure])) for row in run]
+                axes.plot(*zip(*points, strict=True), **style(i) | {"linestyle": ":"})
             at: dict[float, list[float]] = {}
             for row in own:
                 if row not in failed:

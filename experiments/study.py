@@ -35,6 +35,7 @@ ASIDE = ("seed", "skip_finished", "sweep.keys", "sweep.hash")
 # in the table, where measured
 TOLD = ("frechet", "kid", "coverage", "modes", "class_kl", "label_agreement", "cb2", "pv2", "pv4")
 FEWEST = 0.1
+MEASURED = ("val/", "gradient_norms/")  # a row of metrics.csv that has one of them is kept
 # over the steps, where measured
 DRAWN = {"val/frechet": "Frechet distance", "val/coverage": "coverage", "val/modes": "modes"}
 
@@ -67,7 +68,7 @@ def found_in(folder: Path, sweeps: Iterable[str]) -> tuple[list[Row], list[Row]]
         runs.append(who | ended)
         who["outcome"] = ended["outcome"]
         for row in read(place / "metrics.csv") if (place / "metrics.csv").exists() else ():
-            if any(name.startswith("val/") and value for name, value in row.items()):
+            if any(name.startswith(MEASURED) and value for name, value in row.items()):
                 curves.append(who | {name: short(value) for name, value in row.items() if value})
     order = itemgetter("sweep", "arm", "seed")  # stable: a run's measurements stay in their order
     return sorted(runs, key=order), sorted(curves, key=order)

@@ -11,6 +11,7 @@ GROUPS = (
     "discriminator",
     "discriminator_activation",
     "discriminator_normalization",
+    "initialization",
     "loss",
     "normalization",
     "output",

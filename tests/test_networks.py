@@ -7,6 +7,7 @@ from torch import nn
 
 from dcgan.networks import Discriminator, Generator, ToFeatures, ToMap, doublings, hidden_activations, packed, widths
 from dcgan.passes import frozen, separate_statistics, start_statistics
+from tests.building import build_gan
 from tests.conftest import TINY, compose_config
 
 
@@ -301,3 +302,22 @@ def test_features_of_a_map_are_where_channels_last_has_them_in_memory():
     assert back.data_ptr() == x.data_ptr()
     assert torch.equal(back, x)
     assert back.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("hidden_width", [256, 0])
+@pytest.mark.parametrize("model", ["transposed_conv", "upsample_conv", "pixel_shuffle"])
+def test_he_initialization_keeps_the_signal_where_nothing_normalises(model, hidden_width):
+    def sizes(initialization: str) -> list[float]:
+        """Of what each layer of G and then of D gives, its activation not yet applied."""
+        sizes = ["model.base_channels=32", f"model.hidden_width={hidden_width}", "normalization=none"]
+        gan = build_gan(f"model={model}", *sizes, f"initialization={initialization}", "samples.n=64")
+        found: list[float] = []
+        for network in (gan.generator, gan.discriminator):
+            for module in hidden_activations(network).values():
+                module.register_forward_pre_hook(lambda _, x: found.append(x[0].square().mean().sqrt().item()))
+        gan.discriminator(gan.generator(gan.fixed_z))
+        return found
+
+    # z has a variance of 1, and so has what follows but for the edges of maps, which see fewer inputs
+    assert all(0.7 < size < 1.6 for size in sizes("he"))
+    assert min(sizes("dcgan")) < 0.1

@@ -1,10 +1,16 @@
 """Distance against seconds: what a step takes is measured apart, the arms in turns (speed.csv), for the study's jobs
-run beside each other."""
+run beside each other. seconds.csv compares the arms at the time when the fastest one ends."""
 
+import math
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
+import numpy as np
+
 from experiments.bench import begin, speeds, write
-from experiments.study import config_of, draw, examples
+from experiments.contrasts import contrasts
+from experiments.study import config_of, draw, examples, settings
 from experiments.tables import Row, read
 
 HERE = Path(__file__).parent
@@ -20,14 +26,30 @@ def timed(curves: list[Row], batch_size: int) -> list[Row]:
     ]
 
 
+def by_then(curves: list[Row], seconds: float) -> list[Row]:
+    """The distance that each run has at that time, between its measurements in proportion: as a study's runs."""
+    found: list[Row] = []
+    for (sweep, arm, seed), run in groupby(curves, itemgetter("sweep", "arm", "seed")):
+        own = list(run)
+        times, distances = ([float(row[name]) for row in own] for name in ("seconds", "val/frechet"))
+        distance = math.exp(np.interp(seconds, times, np.log(distances)))
+        found.append({"sweep": sweep, "arm": arm, "seed": seed, "outcome": own[0]["outcome"], "frechet": distance})
+    return found
+
+
 def main() -> None:
-    curves = read(HERE / "curves.csv")
+    curves = [row for row in read(HERE / "curves.csv") if row["val/frechet"]]
     if runs := examples(HERE.name, "discriminator"):
         begin()
         configs = {arm: config_of(run) for arm, run in runs.items()}
         write(HERE / "speed.csv", speeds(configs))
         batch_size = next(iter(configs.values())).data.batch_size
-        draw(timed(curves, batch_size), HERE / "seconds.png", "at equal seconds", x="seconds")
+        own = timed(curves, batch_size)
+        for sweep, rows in groupby(own, itemgetter("sweep")):
+            draw(list(rows), HERE / f"{sweep}_seconds.png", f"{sweep}: at equal seconds", x="seconds")
+        ends = {row["arm"]: float(row["seconds"]) for row in own}
+        compared = contrasts(by_then(own, min(ends.values())), settings(HERE.name))
+        write(HERE / "seconds.csv", [row for row in compared if row["figure"] == "frechet"])
 
 
 if __name__ == "__main__":

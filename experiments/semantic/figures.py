@@ -12,7 +12,7 @@ from dcgan.checks import UserError
 from dcgan.data import ImageData
 from dcgan.measuring import reference
 from dcgan.metrics.probe import LinearProbe, NearestNeighbour
-from dcgan.modes.arithmetic import Arithmetic, mixed_up
+from dcgan.modes.arithmetic import Arithmetic, Pool, mixed_up
 from dcgan.modes.mode import Source
 from dcgan.seeding import Stream, derive_generator
 from dcgan.trained import read_checkpoint
@@ -30,24 +30,33 @@ NEIGHBOURS, PROBED = 50_000, 10_000  # images that the classifiers are fitted on
 
 
 def arithmetic(source: Source) -> list[Row]:
-    """How often the result is right, with noise of each scale, and how often it is without the arithmetic.
+    """How often the result of each expression is right; nothing of one that has too few images of its terms.
 
     A conditional generator is told the result's digit, so that its strokes alone can be wrong.
     """
     modes = [Arithmetic(None, 0, expression, AVERAGE, "uniform", 1.0, DRAWS, POOL) for expression in EXPRESSIONS]
     pool = modes[0].fill_pool(source)
-    rows = []
+    rows: list[Row] = []
     for mode in modes:
-        rng = derive_generator(CPU, 0, Stream.ARITHMETIC)
-        a, b, thirds = (mode.pick(pool, term, rng) for term in mode.terms)
-        c = thirds.mean(dim=1)
-        sums = a.mean(dim=1) - b.mean(dim=1) + c
-        tried = {str(scale): sums + scale * mode.noise(sums.shape, rng) for scale in SCALES}
-        tried |= {ALONE: c, MIXED: mixed_up(a, b, rng) + c}
-        for noise_scale, z in tried.items():
-            right = 100 * mode.right(source, pool, z)
-            rows.append({"expression": mode.expression, "noise_scale": noise_scale, "right": right})
+        try:
+            rows += shares(mode, source, pool)
+        except UserError as error:
+            print(f"left out     {source.checkpoint}: {error}")
     return rows
+
+
+def shares(mode: Arithmetic, source: Source, pool: Pool) -> list[Row]:
+    """How often it is right with noise of each scale, and how often without the arithmetic."""
+    rng = derive_generator(CPU, 0, Stream.ARITHMETIC)
+    a, b, thirds = (mode.pick(pool, term, rng) for term in mode.terms)
+    c = thirds.mean(dim=1)
+    sums = a.mean(dim=1) - b.mean(dim=1) + c
+    tried = {str(scale): sums + scale * mode.noise(sums.shape, rng) for scale in SCALES}
+    tried |= {ALONE: c, MIXED: mixed_up(a, b, rng) + c}
+    return [
+        {"expression": mode.expression, "noise_scale": scale, "right": 100 * mode.right(source, pool, z)}
+        for scale, z in tried.items()
+    ]
 
 
 def classified(checkpoint: Path, source: Source, data: ImageData) -> Row:
@@ -60,7 +69,7 @@ def classified(checkpoint: Path, source: Source, data: ImageData) -> Row:
 
 def ask(runs: list[Path]) -> None:
     """Ask each run, and write down what it says."""
-    probes, shares = [], []
+    probes, counted = [], []
     for run in runs:
         config = config_of(run)
         checkpoint = run / "checkpoints" / "last.ckpt"
@@ -68,12 +77,9 @@ def ask(runs: list[Path]) -> None:
         source = Source(checkpoint, "cpu", 500, lambda data=data: data)
         who = {"sweep": run.parent.name, "arm": run.name.partition(",")[2], "seed": config.seed}
         probes.append(who | classified(checkpoint, source, data))
-        try:
-            shares += [who | row for row in arithmetic(source)]
-        except UserError as error:  # a generator that draws too few of the terms
-            print(f"left out     {run}: {error}")
+        counted += [who | row for row in arithmetic(source)]
         write(HERE / "probes.csv", probes)
-        write(HERE / "arithmetic.csv", shares)
+        write(HERE / "arithmetic.csv", counted)
 
 
 def draw() -> None:

@@ -1,10 +1,11 @@
-"""The pictures of this study, from curves.csv and, where the runs are still there, from their networks, and how fast
-those train (speed.csv)."""
+"""The pictures of this study, from curves.csv and, where the runs are still there, from their networks; how fast those
+train (speed.csv), and how even they are before the first step (begin.csv)."""
 
 from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
+from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -13,12 +14,13 @@ from dcgan.pictures import spectrum
 from dcgan.trained import latents, load_generator
 from experiments.bench import bare, begin, speeds, write
 from experiments.plots import over_training
-from experiments.study import config_of, examples
+from experiments.study import RUNS, config_of, examples
 from experiments.tables import Row, read
 
 HERE = Path(__file__).parent
-FIGURES = {"val/frechet": "Frechet distance", "val/cb2": "CB2, dB", "val/pv2": "PV2, %", "val/pv4": "PV4, %"}
+FIGURES = {"val/cb2": "CB2, dB", "val/pv2": "PV2, %", "val/pv4": "PV4, %"}
 N, SHOWN = 2000, 4  # images of a spectrum, and of them in the picture
+BATCH, EDGE = 500, 4  # images that tell how even G begins, and the pixels at their edges, which see fewer inputs
 
 
 def images(run: Path) -> tuple[Tensor, Tensor]:
@@ -26,6 +28,24 @@ def images(run: Path) -> tuple[Tensor, Tensor]:
     gan, trained = bare(config_of(run)), load_generator(run / "checkpoints" / "last.ckpt", "cpu")
     z = latents(gan.generator, N, seed=0)
     return torch.cat([gan.sample(part) for part in z.split(500)]), torch.cat(list(trained.draw(z, None, 500)))
+
+
+def unevenness(images: Float[Tensor, "n c h w"], period: int) -> float:
+    """How much brighter some places are than others, modulo the period, whatever is drawn: RMS over the places, in
+    percent of the pixels' standard deviation."""
+    inner = images[..., EDGE:-EDGE, EDGE:-EDGE]
+    places = torch.stack([inner[..., i::period, j::period].mean() for i in range(period) for j in range(period)])
+    return 100 * (places.std(correction=0) / inner.std()).item()
+
+
+@torch.no_grad()
+def began(run: Path) -> Row:
+    """How even the run's G was before its first step: of its own values, which are all but one grey as pixels."""
+    config = config_of(run)
+    generator = bare(config).generator
+    images = generator(latents(generator, BATCH, seed=0))
+    who = {"sweep": run.parent.name, "arm": run.name.partition(",")[2], "seed": config.seed}
+    return who | {f"unevenness_{period}": f"{unevenness(images, period):.4g}" for period in (2, 4)}
 
 
 def spectra(runs: dict[str, Path], path: Path) -> None:
@@ -53,16 +73,17 @@ def spectra(runs: dict[str, Path], path: Path) -> None:
 
 def main() -> None:
     begin()
-    curves = read(HERE / "curves.csv")
+    curves = [row for row in read(HERE / "curves.csv") if row["step"] != "0"]
     measured: list[Row] = []
     for sweep in dict.fromkeys(row["sweep"] for row in curves):
         own = [row for row in curves if row["sweep"] == sweep]
-        over_training(own, FIGURES, HERE / f"{sweep}.png", sweep.replace("_", " "))
+        over_training(own, FIGURES, HERE / f"{sweep}_checkerboard.png", sweep.replace("_", " "))
         if runs := examples(HERE.name, sweep):
             spectra(runs, HERE / f"{sweep}_spectra.png")
             measured += [{"sweep": sweep} | row for row in speeds({arm: config_of(run) for arm, run in runs.items()})]
     if measured:
         write(HERE / "speed.csv", measured)
+        write(HERE / "begin.csv", [began(path.parent) for path in sorted((RUNS / HERE.name).glob("*/*/summary.json"))])
 
 
 if __name__ == "__main__":
