@@ -1,8 +1,10 @@
 """The studies: their sweeps compose, and what is written down is what the runs found."""
 
 import csv
+import math
 from importlib import import_module
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -10,11 +12,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from PIL import Image
+from scipy import stats
 
 from dcgan import cli
 from dcgan.networks import count_parameters
 from dcgan.training import build_gan
 from experiments import study
+from experiments.contrasts import as_markdown, contrasts
 from experiments.plots import over_training
 from tests.conftest import options
 
@@ -56,7 +60,25 @@ def test_every_sweep_has_seeds_and_every_arm_of_it_can_be_built(sweep):
         build_gan(config)
 
 
+@pytest.mark.parametrize("name", sorted({sweep.partition("/")[0] for sweep in SWEEPS}))
+def test_every_arm_is_compared_with_one_that_there_is(name):
+    files = {composed(sweep).sweep.name.rpartition("/")[2]: sweep for sweep in SWEEPS if sweep.startswith(f"{name}/")}
+    arms = {own: {" ".join(o for o in job if "seed=" not in o) for job in jobs(files[own])} for own in files}
+    settings = study.settings(name)
+    assert settings.keys() == files.keys()
+    for own, sweep in settings.items():
+        other, _, arm = sweep.against.rpartition("/")
+        assert arm in arms[other or own]
+        assert set(sweep.figures) <= set(study.TOLD)
+
+
 def test_arms_are_what_their_sweeps_say():
+    bare = composed("activations/discriminator_bare", "discriminator_activation=tanh")
+    assert bare.initialization._target_ == "dcgan.networks.he_weights"
+    kinds = (bare.model.normalization._target_, bare.discriminator.normalization._target_)
+    assert kinds == ("dcgan.normalization.Batch", "dcgan.normalization.Nothing")
+    rates = [composed(f"upsampling/{of}").optimizer.generator.lr for of in ("equal_parameters", "recipe_rates")]
+    assert rates == [1e-3, 3e-3]
     for job in [job for job in jobs("losses/penalised") if "seed=0" in job]:
         config = composed("losses/penalised", *job)
         assert config.discriminator.normalization._target_ == "dcgan.normalization.Layer"
@@ -86,7 +108,7 @@ def test_equal_parameters_are_equal_and_meet_the_same_discriminator():
 
 TINY_STUDY = """# @package _global_
 defaults: [/train, _self_]
-sweep: {name: tiny/rates}
+sweep: {name: tiny/rates, against: optimizer.lr=0.001, figures: [frechet, cb2]}
 max_steps: 4
 metrics: {every_n_steps: 2}
 trainer: {accelerator: cpu}
@@ -113,6 +135,7 @@ def tiny(tmp_path, monkeypatch, command):
         return calls[-1].code
 
     monkeypatch.setattr(study, "HERE", folder.parent)
+    monkeypatch.setattr(study, "FEWEST", 0)  # four steps draw no digits
     monkeypatch.setattr(study.subprocess, "call", call)
     monkeypatch.setattr(study.sys, "argv", ["study", "tiny"])
     return folder, calls
@@ -123,7 +146,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_a_study_is_run_and_written_down_and_only_completed_the_second_time(tiny):
+def test_a_study_is_run_and_written_down_and_only_completed_the_second_time(tiny, monkeypatch):
     folder, calls = tiny
     with pytest.raises(SystemExit) as end:
         study.main()
@@ -139,25 +162,67 @@ def test_a_study_is_run_and_written_down_and_only_completed_the_second_time(tiny
     assert [(row["seed"], row["step"]) for row in curves] == [(s, t) for s in "01" for t in ("0", "2", "4")]
     assert not curves[0]["val/frechet"]
     assert curves[2]["val/frechet"] == f"{float(runs[2]['frechet']):.5g}"
-    assert "### frechet (lower is better)" in (folder / "rates" / "compare.md").read_text()
-    with Image.open(folder / "rates" / "training.png") as picture:
+    with Image.open(folder / "rates.png") as picture:
         assert picture.width == 1100  # distance and coverage
+    compared = rows(folder / "contrasts.csv")
+    assert [(row["arm"], row["figure"], row["n"], row["n_against"]) for row in compared] == [
+        ("optimizer.lr=-1", "cb2", "0", "2"),
+        ("optimizer.lr=-1", "frechet", "0", "2"),
+    ]
     table = (folder / "table.md").read_text()
+    assert "| rates | optimizer.lr=-1 | optimizer.lr=0.001 | too few runs | too few runs |" in table
     assert "| rates | optimizer.lr=0.001 | 2 | " in table
-    assert "| rates | optimizer.lr=-1 | 0 |" in table
+    assert "| rates | optimizer.lr=-1 | 0 of 2 |" in table
     assert "- rates optimizer.lr=-1 seed=0: lr must be" in table
 
     before = (folder / "runs.csv").read_text()
     with pytest.raises(SystemExit):
         study.main()
-    assert calls[2].out.count("finished     ") == 2
+    assert calls[1].out.count("finished     ") == 2
     assert (folder / "runs.csv").read_text() == before
+
+    # what has learned nothing has no figures that count
+    monkeypatch.setattr(study, "FEWEST", 0.1)
+    with pytest.raises(SystemExit):
+        study.main()
+    assert all(row["outcome"].startswith("no digits: coverage 0") for row in rows(folder / "runs.csv")[2:])
+    table = (folder / "table.md").read_text()
+    assert "| rates | optimizer.lr=0.001 | 0 of 2 |" in table
+    assert "- rates optimizer.lr=0.001 seed=0: no digits" in table
 
 
 def test_the_table_has_the_mean_and_its_interval_over_seeds():
     made = [{"sweep": "s", "arm": "a", "seed": i, "outcome": "finished", "frechet": x} for i, x in enumerate((1, 2, 3))]
     # Student's t with 2 degrees of freedom: 4.303 * 1 / sqrt(3)
     assert "| s | a | 3 | 2.0 ± 2.5 |" in study.table(made)
+
+
+def test_arms_are_compared_with_theirs_by_ratios_and_differences():
+    def made(sweep, arm, *distances):
+        shared = {"sweep": sweep, "arm": arm, "outcome": "finished"}
+        return [shared | {"seed": i, "frechet": d, "cb2": d - 1} for i, d in enumerate(distances)]
+
+    base, near, far = (1.0, 2.0, 4.0), (1.2, 2.0, 4.1), (50.0, 55.0, 60.0)
+    runs = made("s", "base", *base) + made("s", "far", *far) + made("t", "near", *near) + made("t", "one", 1.0)
+    runs += [{"sweep": "s", "arm": "far", "outcome": "no digits", "seed": 3, "frechet": 900.0, "cb2": 80.0}]
+    settings = {
+        "s": OmegaConf.create({"against": "base", "figures": ["frechet", "cb2"]}),
+        "t": OmegaConf.create({"against": "s/base", "figures": ["frechet"]}),
+    }
+    compared = {(row["arm"], row["figure"]): row for row in contrasts(runs, settings)}
+    assert compared.keys() == {("far", "cb2"), ("far", "frechet"), ("near", "frechet"), ("one", "frechet")}
+    ratio = compared["far", "frechet"]
+    assert (ratio["as"], ratio["n"]) == ("ratio", 3)  # the failed one is none
+    assert ratio["found"] == pytest.approx((50 * 55 * 60) ** (1 / 3) / 2)
+    test = stats.ttest_ind(np.log(far), np.log(base), equal_var=False)
+    assert ratio["p_holm"] == pytest.approx(2 * test.pvalue)  # of two that could be tested
+    assert math.log(ratio["low"]) == pytest.approx(test.confidence_interval(0.95).low)
+    assert compared["far", "cb2"]["found"] == pytest.approx(55 - 7 / 3)
+    assert compared["far", "cb2"]["p_holm"] == compared["far", "cb2"]["p"]
+    assert math.isnan(compared["one", "frechet"]["p_holm"])
+    lines = as_markdown(list(compared.values()))
+    assert lines[0] == "| sweep | arm | against | cb2, difference | frechet, ratio |"
+    assert lines[4].startswith("| t | one | s/base |  | too few runs |")
 
 
 def test_a_study_that_is_not_there_is_named_with_those_that_are(monkeypatch, capsys):
@@ -170,11 +235,12 @@ def test_a_study_that_is_not_there_is_named_with_those_that_are(monkeypatch, cap
 
 def test_curves_over_training_are_drawn_for_the_arms_that_have_them(tmp_path):
     made = [
-        {"arm": arm, "seed": seed, "step": str(step), "val/frechet": str(step + seed), "val/cb2": ""}
+        {"arm": arm, "seed": seed, "step": str(step), "val/frechet": str(step + seed), "val/cb2": "", "outcome": how}
         for arm in ("a", "b")
-        for seed in (0, 1)
+        for seed, how in ((0, "finished"), (1, "finished"), (2, "no digits"))
         for step in (2, 4)
     ]
+    made[0]["val/frechet"] = "nan"
     over_training(made, {"val/frechet": "distance", "val/cb2": "dB"}, tmp_path / "curves.png", "two arms")
     with Image.open(tmp_path / "curves.png") as picture:
         assert picture.width > picture.height  # two panels

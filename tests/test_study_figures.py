@@ -1,6 +1,9 @@
 """What the studies draw beside their tables, from runs and CSV files."""
 
+import math
+
 import pytest
+import torch
 from PIL import Image
 
 from experiments import study
@@ -12,7 +15,7 @@ from experiments.tables import read, write
 from experiments.upsampling import figures as upsampling
 from tests.test_arithmetic import source
 
-MEASURED = ("val/frechet", "val/cb2", "val/pv2", "val/pv4")
+MEASURED = ("val/cb2", "val/pv2", "val/pv4")
 
 
 @pytest.fixture
@@ -40,7 +43,8 @@ def test_upsampling_draws_curves_and_for_runs_that_are_there_their_spectra(besid
     monkeypatch.setattr(upsampling, "N", 16)
     monkeypatch.setattr(upsampling, "speeds", lambda configs: [{"arm": arm} for arm in configs])
     curves = [
-        {"sweep": sweep, "arm": arm, "seed": 0, "step": step} | dict.fromkeys(MEASURED, 1.5 + step)
+        {"sweep": sweep, "arm": arm, "seed": 0, "step": step, "outcome": "finished"}
+        | dict.fromkeys(MEASURED, 1.5 + step)
         for sweep in ("equal_width", "gone")
         for arm in ("model=a", "model=b")
         for step in (0, 4)
@@ -50,13 +54,28 @@ def test_upsampling_draws_curves_and_for_runs_that_are_there_their_spectra(besid
         as_run_of("upsampling", f"equal_width/{job}", plain_run, tmp_path)
     upsampling.main()
     made = {path.name for path in folder.glob("*.png")}
-    assert made == {"equal_width.png", "gone.png", "equal_width_spectra.png"}
+    assert made == {"equal_width_checkerboard.png", "gone_checkerboard.png", "equal_width_spectra.png"}
     with Image.open(folder / "equal_width_spectra.png") as picture:
         assert picture.width == 600  # a, b and the test images; one seed
     assert [(row["sweep"], row["arm"]) for row in read(folder / "speed.csv")] == [
         ("equal_width", "model=a"),
         ("equal_width", "model=b"),
     ]
+    begins = read(folder / "begin.csv")
+    assert [row["arm"] for row in begins] == ["model=a", "model=b", "model=b"]
+    assert all(0 < float(row[f"unevenness_{period}"]) < 200 for row in begins for period in (2, 4))
+
+
+def test_unevenness_is_what_places_differ_by_whatever_is_drawn():
+    noise = torch.randn(2000, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    assert upsampling.unevenness(noise, 2) < 0.5
+    checkered = noise.clone()
+    checkered[..., ::2, ::2] += 0.2  # one place of four: .2 times the root of 1 / 4 times 3 / 4
+    assert upsampling.unevenness(checkered, 2) == pytest.approx(20 * math.sqrt(3) / 4, rel=0.05)
+    assert upsampling.unevenness(checkered, 4) == pytest.approx(20 * math.sqrt(3) / 4, rel=0.05)
+    coarse = noise.clone()
+    coarse[..., ::4, :] += 0.2
+    assert upsampling.unevenness(coarse, 4) > 5 * upsampling.unevenness(noise, 4)
 
 
 def test_a_run_is_drawn_as_it_began_and_as_it_ended(plain_run):
@@ -101,16 +120,22 @@ def test_pooling_draws_distance_against_seconds_where_runs_are_there(beside, tmp
     monkeypatch.setattr(pooling, "speeds", lambda configs: [{"arm": arm, "images_per_second": "4"} for arm in configs])
     arms = ("discriminator=max_pool", "discriminator=gone")
     curves = [
-        {"sweep": "discriminator", "arm": arm, "seed": 0, "step": step, "val/frechet": 5, "val/coverage": 0.5}
+        {"sweep": "discriminator", "arm": arm, "seed": 0, "step": step, "val/frechet": 40 / step, "outcome": "finished"}
         for arm in arms
         for step in (10, 20)
     ]
     write(folder / "curves.csv", curves)
     as_run_of("pooling", "discriminator/seed=0,discriminator=max_pool", plain_run, tmp_path)
     pooling.main()
-    assert {path.name for path in folder.glob("*.png")} == {"seconds.png"}
+    assert {path.name for path in folder.glob("*.png")} == {"discriminator_seconds.png"}
     # 8 images a step at 4 images a second
-    assert [row["seconds"] for row in pooling.timed(read(folder / "curves.csv"), 8)] == ["20.0", "40.0"]
+    timed = pooling.timed(read(folder / "curves.csv"), 8)
+    assert [row["seconds"] for row in timed] == ["20.0", "40.0"]
+    (then,) = pooling.by_then(timed, 30)
+    assert then["frechet"] == pytest.approx(math.sqrt(4 * 2))
+    assert {(row["arm"], row["figure"]) for row in read(folder / "seconds.csv")} == {
+        ("discriminator=max_pool", "frechet")
+    }
 
 
 def test_the_speed_of_runs_is_measured_in_turns(plain_run):
@@ -124,15 +149,16 @@ def test_activations_draws_gradients_and_units_by_layer(beside):
     folder = beside(activations, "activations")
     layers = ("generator/start.hidden", "discriminator/halvings.0", "discriminator/logit")
     curves = [
-        {"sweep": sweep, "arm": arm, "seed": seed, "step": step, "val/frechet": "" if step == 0 else 3 + seed}
-        | ({f"{kind}/{layer}": 0.1 for kind in activations.KINDS for layer in layers} if step else {})
+        {"sweep": sweep, "arm": arm, "seed": seed, "step": step, "outcome": "finished"}
+        | {"val/frechet": "" if step == 0 else 3 + seed}
+        | ({f"{kind}/{layer}": 0.1 for kind, *_ in activations.PANELS for layer in layers} if step else {})
         for sweep, arm in (
             ("generator", "activation=relu"),
             ("generator_leaky", "activation=leaky_relu"),
             ("discriminator", "discriminator_activation=tanh"),
         )
         for seed in (0, 1)
-        for step in (0, 8, 16)
+        for step in (0, 100, 2000)
     ]
     write(folder / "curves.csv", curves)
     activations.main()
