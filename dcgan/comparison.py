@@ -161,19 +161,13 @@ def against_best(of: dict[str, Spread], better: str) -> dict[str, float]:
     single run."""
     values = {name: [abs(v) if better == "zero" else v for v in spread.values] for name, spread in of.items()}
     raw = {(a, b): welch(values[a], values[b]) for a, b in combinations(values, 2)}
-    corrected = dict(zip(raw, holm(list(raw.values())), strict=True))
+    tested = sorted((p, pair) for pair, p in raw.items() if not math.isnan(p))
+    corrected, largest = dict(raw), 0.0
+    for i, (p, pair) in enumerate(tested):
+        largest = max(largest, min(1.0, p * (len(tested) - i)))
+        corrected[pair] = largest
     best, *others = of
     return {name: corrected[best, name] for name in others}
-
-
-def holm(p: list[float]) -> list[float]:
-    """The p-values of several tests, corrected for their number (Holm 1979); NaN, where nothing was tested, stays."""
-    tested = sorted((value, i) for i, value in enumerate(p) if not math.isnan(value))
-    corrected, largest = list(p), 0.0
-    for before, (value, i) in enumerate(tested):
-        largest = max(largest, min(1.0, value * (len(tested) - before)))
-        corrected[i] = largest
-    return corrected
 
 
 def welch(a: list[float], b: list[float]) -> float:

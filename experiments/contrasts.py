@@ -5,60 +5,68 @@
 
 import math
 from collections.abc import Iterable
-from itertools import groupby
 from operator import itemgetter
 
 from omegaconf import DictConfig
 from scipy import stats
 
-from dcgan.comparison import CONFIDENCE, holm
+from dcgan.comparison import CONFIDENCE
 from experiments.tables import LEARNED, Row
 
 RATIOS = ("frechet",)  # which spread in proportion to their size; differences of the others
+Arm = tuple[str, str]  # its sweep, and what it is called there
+FEWEST = 2  # runs of an arm
+SURE = 0.001  # p-values below are not exact
 
 
-def values(runs: Iterable[Row], sweep: str, arm: str, figure: str) -> list[float]:
+def values(runs: Iterable[Row], arm: Arm, figure: str) -> list[float]:
     """The figure of the arm's runs that have learned and have it, one a seed."""
-    own = [row for row in runs if (row["sweep"], row["arm"], row["outcome"]) == (sweep, arm, LEARNED)]
+    own = [row for row in runs if ((row["sweep"], row["arm"]), row["outcome"]) == (arm, LEARNED)]
     return [float(row[figure]) for row in own if row.get(figure) not in (None, "")]
 
 
 def contrasts(runs: list[Row], sweeps: dict[str, DictConfig]) -> list[Row]:
-    """What each arm's seeds say of its figures beside those of the arm it is compared with: the ratio of geometric
-    means or the difference of means, its 95 % interval, and Welch's test, Holm-corrected over all arms of the study.
+    """What the seeds say of each arm beside the one that it is compared with, a row an arm and a figure.
 
     sweeps: the `sweep` settings of each.
     """
-    rows: list[Row] = []
+    families: dict[Arm, dict[Arm, list[str]]] = {}  # to each base the arms that are compared with it, and by what
     for sweep, settings in sweeps.items():
-        other, _, base = str(settings.against).rpartition("/")
-        arms = dict.fromkeys(row["arm"] for row in runs if row["sweep"] == sweep)
-        rows += [
-            {"sweep": sweep, "arm": arm, "against": settings.against, "figure": figure}
-            | contrast(figure, values(runs, sweep, arm, figure), values(runs, other or sweep, base, figure))
-            for figure in settings.figures
-            for arm in arms
-            if (arm, sweep) != (base, other or sweep)
-        ]
-    rows.sort(key=itemgetter("figure"))
-    for _, same in groupby(rows, itemgetter("figure")):
-        tested = list(same)
-        for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
-            row["p_holm"] = p
+        other, _, name = str(settings.against).rpartition("/")
+        base = (other or sweep, name)
+        arms = dict.fromkeys((sweep, row["arm"]) for row in runs if row["sweep"] == sweep)
+        families.setdefault(base, {}).update({arm: list(settings.figures) for arm in arms if arm != base})
+    rows = []
+    for base, arms in families.items():
+        for figure in dict.fromkeys(figure for figures in arms.values() for figure in figures):
+            of = {arm: values(runs, arm, figure) for arm, figures in arms.items() if figure in figures}
+            rows += [
+                {"sweep": arm[0], "arm": arm[1], "against": "/".join(base), "figure": figure} | found
+                for arm, found in dunnett(of, values(runs, base, figure), figure in RATIOS).items()
+            ]
     return rows
 
 
-def contrast(figure: str, own: list[float], base: list[float]) -> Row:
-    """The arm's values against the base's: NaN where one of them has fewer than two."""
-    row: Row = {"n": len(own), "n_against": len(base), "as": "ratio" if figure in RATIOS else "difference"}
-    if min(len(own), len(base)) < 2:
-        return row | dict.fromkeys(("found", "low", "high", "p"), math.nan)
-    into, back = (math.log, math.exp) if figure in RATIOS else (float, float)
-    a, b = ([into(value) for value in of] for of in (own, base))
-    test = stats.ttest_ind(a, b, equal_var=False)
-    low, high = test.confidence_interval(CONFIDENCE)
-    found = sum(a) / len(a) - sum(b) / len(b)
-    return row | {"found": back(found), "low": back(low), "high": back(high), "p": float(test.pvalue)}
+def dunnett(arms: dict[Arm, list[float]], base: list[float], ratios: bool) -> dict[Arm, Row]:
+    """Dunnett's comparison of several arms with one (1955): differences of means, or ratios of geometric ones, with
+    intervals that hold for all arms together in 95 % of studies, and the p-values to them. One variance is estimated
+    from all, for three seeds tell little of each arm's own. NaN for an arm with fewer than two values, or a base.
+    """
+    into, back = (math.log, math.exp) if ratios else (float, float)
+    shared = {"as": "ratio" if ratios else "difference", "n_against": len(base)}
+    tested = {arm: [into(value) for value in own] for arm, own in arms.items() if min(len(own), len(base)) >= FEWEST}
+    found: dict[Arm, Row] = {
+        arm: shared | {"n": len(own)} | dict.fromkeys(("found", "low", "high", "p"), math.nan)
+        for arm, own in arms.items()
+    }
+    if tested:
+        control = [into(value) for value in base]
+        test = stats.dunnett(*tested.values(), control=control, rng=0)
+        interval = test.confidence_interval(CONFIDENCE)
+        for arm, low, high, p in zip(tested, interval.low, interval.high, test.pvalue, strict=True):
+            difference = sum(tested[arm]) / len(tested[arm]) - sum(control) / len(control)
+            found[arm] |= {"found": back(difference), "low": back(low), "high": back(high), "p": float(p)}
+    return found
 
 
 def as_markdown(rows: list[Row]) -> list[str]:
@@ -71,9 +79,10 @@ def as_markdown(rows: list[Row]) -> list[str]:
         f"|{' --- |' * (3 + len(figures))}",
     ]
     who = itemgetter("sweep", "arm", "against")
-    for arm in dict.fromkeys(map(who, rows)):
-        found = {row["figure"]: cell(row) for row in rows if who(row) == arm}
-        lines.append(f"| {' | '.join((*arm, *(found.get(figure, '') for figure in figures)))} |")
+    for sweep, arm, against in dict.fromkeys(map(who, rows)):
+        found = {row["figure"]: cell(row) for row in rows if who(row) == (sweep, arm, against)}
+        base = against.removeprefix(f"{sweep}/")
+        lines.append(f"| {' | '.join((sweep, arm, base, *(found.get(figure, '') for figure in figures)))} |")
     return lines
 
 
@@ -81,4 +90,5 @@ def cell(row: Row) -> str:
     if math.isnan(row["found"]):
         return "too few runs"
     found, low, high = (f"{row[name]:.2f}" for name in ("found", "low", "high"))
-    return f"{found} ({low} to {high}), p = {row['p_holm']:.2g}"
+    p = f"p = {row['p']:.2g}" if row["p"] >= SURE else f"p < {SURE}"
+    return f"{found} ({low} to {high}), {p}"

@@ -50,8 +50,8 @@ def run(name: str) -> bool:
 
 def settings(name: str) -> dict[str, DictConfig]:
     """What each of the study's sweeps says of itself, by its name; those of the folder's files alone."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        search = f"hydra.searchpath=[file://{HERE}]"
+    with initialize_config_dir(str(HERE), version_base="1.3"):
+        search = f"hydra.searchpath=[file://{CONF}]"
         of = [compose(f"{name}/{path.stem}", overrides=[search]).sweep for path in sorted((HERE / name).glob("*.yaml"))]
     return {sweep.name.rpartition("/")[2]: sweep for sweep in of}
 

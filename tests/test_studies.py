@@ -166,8 +166,8 @@ def test_a_study_is_run_and_written_down_and_only_completed_the_second_time(tiny
         assert picture.width == 1100  # distance and coverage
     compared = rows(folder / "contrasts.csv")
     assert [(row["arm"], row["figure"], row["n"], row["n_against"]) for row in compared] == [
-        ("optimizer.lr=-1", "cb2", "0", "2"),
         ("optimizer.lr=-1", "frechet", "0", "2"),
+        ("optimizer.lr=-1", "cb2", "0", "2"),
     ]
     table = (folder / "table.md").read_text()
     assert "| rates | optimizer.lr=-1 | optimizer.lr=0.001 | too few runs | too few runs |" in table
@@ -202,27 +202,34 @@ def test_arms_are_compared_with_theirs_by_ratios_and_differences():
         shared = {"sweep": sweep, "arm": arm, "outcome": "finished"}
         return [shared | {"seed": i, "frechet": d, "cb2": d - 1} for i, d in enumerate(distances)]
 
-    base, near, far = (1.0, 2.0, 4.0), (1.2, 2.0, 4.1), (50.0, 55.0, 60.0)
+    base, near, far = (1.0, 2.0, 4.0), (1.2, 2.0, 4.1), (6.0, 7.0, 9.0)
     runs = made("s", "base", *base) + made("s", "far", *far) + made("t", "near", *near) + made("t", "one", 1.0)
     runs += [{"sweep": "s", "arm": "far", "outcome": "no digits", "seed": 3, "frechet": 900.0, "cb2": 80.0}]
     settings = {
         "s": OmegaConf.create({"against": "base", "figures": ["frechet", "cb2"]}),
         "t": OmegaConf.create({"against": "s/base", "figures": ["frechet"]}),
     }
-    compared = {(row["arm"], row["figure"]): row for row in contrasts(runs, settings)}
+    rows = contrasts(runs, settings)
+    compared = {(row["arm"], row["figure"]): row for row in rows}
     assert compared.keys() == {("far", "cb2"), ("far", "frechet"), ("near", "frechet"), ("one", "frechet")}
-    ratio = compared["far", "frechet"]
-    assert (ratio["as"], ratio["n"]) == ("ratio", 3)  # the failed one is none
-    assert ratio["found"] == pytest.approx((50 * 55 * 60) ** (1 / 3) / 2)
-    test = stats.ttest_ind(np.log(far), np.log(base), equal_var=False)
-    assert ratio["p_holm"] == pytest.approx(2 * test.pvalue)  # of two that could be tested
-    assert math.log(ratio["low"]) == pytest.approx(test.confidence_interval(0.95).low)
-    assert compared["far", "cb2"]["found"] == pytest.approx(55 - 7 / 3)
-    assert compared["far", "cb2"]["p_holm"] == compared["far", "cb2"]["p"]
-    assert math.isnan(compared["one", "frechet"]["p_holm"])
-    lines = as_markdown(list(compared.values()))
-    assert lines[0] == "| sweep | arm | against | cb2, difference | frechet, ratio |"
-    assert lines[4].startswith("| t | one | s/base |  | too few runs |")
+
+    alone = compared["far", "cb2"]  # which no other arm is asked for: Student's test
+    test = stats.ttest_ind(far, base)
+    assert (alone["as"], alone["n"], alone["n_against"]) == ("difference", 3, 3)  # the failed run is none
+    assert alone["found"] == pytest.approx(22 / 3 - 7 / 3)
+    assert alone["p"] == pytest.approx(test.pvalue, abs=0.001)
+    assert (alone["low"], alone["high"]) == pytest.approx(test.confidence_interval(0.95), rel=0.01)
+
+    ratio = compared["far", "frechet"]  # with another arm beside it
+    assert ratio["found"] == pytest.approx((6 * 7 * 9) ** (1 / 3) / 2)
+    assert ratio["low"] < ratio["found"] < ratio["high"]
+    assert compared["near", "frechet"]["p"] > stats.ttest_ind(np.log(near), np.log(base)).pvalue
+    assert math.isnan(compared["one", "frechet"]["p"])
+
+    lines = as_markdown(rows)
+    assert lines[0] == "| sweep | arm | against | frechet, ratio | cb2, difference |"
+    assert lines[2].startswith("| s | far | base | 3.62 (")
+    assert lines[4] == "| t | one | s/base | too few runs |  |"
 
 
 def test_a_study_that_is_not_there_is_named_with_those_that_are(monkeypatch, capsys):
