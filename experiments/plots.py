@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from experiments.tables import LEARNED, Row
 
 DISTANCES = ("val/frechet",)
-WIDE = 20  # times the smallest value: from there a distance is drawn in proportion
+WIDE = 4  # times the smallest value: from there a distance is drawn in proportion
 
 
 def style(i: int) -> dict[str, Any]:
