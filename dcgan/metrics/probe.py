@@ -103,7 +103,7 @@ class LinearProbe(Probe):
 
 class NearestNeighbour(Probe):
     """Test error of a nearest-neighbour classifier, by pixels, that has only seen generated images and the labels they
-    were drawn for (DCGAN paper, section 5.3: 2.98 % on MNIST). The floor is fitted on as many training images.
+    were drawn for (DCGAN paper, section 8.1: 2.98 % on MNIST). The floor is fitted on as many training images.
 
     n: images to draw.
     """

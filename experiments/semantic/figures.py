@@ -1,5 +1,5 @@
 """What the runs of this study can be asked afterwards: what classifiers learn from their networks (the DCGAN paper's
-sections 5.1 and 5.3), and how well vector arithmetic survives noise: two CSV files and a picture.
+sections 5.1 and 8.1), and how well vector arithmetic survives noise: two CSV files and a picture.
 """
 
 from pathlib import Path
