@@ -1,4 +1,4 @@
-"""The comparisons that a study is made for, decided before its runs: each arm against the one that its sweep names.
+"""The comparisons that a study is made for: each arm against the one that its sweep names.
 
 `sweep.against`: an arm of the same sweep, or SWEEP/ARM; `sweep.figures`: what is compared.
 """

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
 from scipy import stats
@@ -240,7 +241,7 @@ def test_a_study_that_is_not_there_is_named_with_those_that_are(monkeypatch, cap
     assert "upsampling" in capsys.readouterr().err
 
 
-def test_curves_over_training_are_drawn_for_the_arms_that_have_them(tmp_path):
+def test_curves_over_training_are_means_of_what_has_learned_and_lines_of_what_has_not(tmp_path, monkeypatch):
     made = [
         {"arm": arm, "seed": seed, "step": str(step), "val/frechet": str(step + seed), "val/cb2": "", "outcome": how}
         for arm in ("a", "b")
@@ -248,6 +249,13 @@ def test_curves_over_training_are_drawn_for_the_arms_that_have_them(tmp_path):
         for step in (2, 4)
     ]
     made[0]["val/frechet"] = "nan"
+    drawings = []
+    monkeypatch.setattr(Figure, "savefig", lambda drawing, *_, **__: drawings.append(drawing))
     over_training(made, {"val/frechet": "distance", "val/cb2": "dB"}, tmp_path / "curves.png", "two arms")
-    with Image.open(tmp_path / "curves.png") as picture:
-        assert picture.width > picture.height  # two panels
+    (drawing,) = drawings
+    distance, empty = drawing.axes
+    lines = [(line.get_linestyle(), list(line.get_xdata()), list(line.get_ydata())) for line in distance.lines]
+    failed = (":", [2, 4], [4, 6])
+    assert lines == [failed, ("-", [4], [4.5]), failed, ("-", [2, 4], [2.5, 4.5])]  # one seed of a has no step 2
+    assert distance.get_ylabel() == "distance"
+    assert all(len(line.get_xdata()) == 0 for line in empty.lines)
