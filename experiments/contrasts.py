@@ -10,19 +10,23 @@ from operator import itemgetter
 from omegaconf import DictConfig
 from scipy import stats
 
-from dcgan.comparison import CONFIDENCE
+from dcgan.comparison import CONFIDENCE, Spread
 from experiments.tables import LEARNED, Row
 
 RATIOS = ("frechet",)  # which spread in proportion to their size; differences of the others
 Arm = tuple[str, str]  # its sweep, and what it is called there
 FEWEST = 2  # runs of an arm
+NONE = Spread(())
 SURE = 0.001  # p-values below are not exact
 
 
-def values(runs: Iterable[Row], arm: Arm, figure: str) -> list[float]:
-    """The figure of the arm's runs that have learned and have it, one a seed."""
-    own = [row for row in runs if ((row["sweep"], row["arm"]), row["outcome"]) == (arm, LEARNED)]
-    return [float(row[figure]) for row in own if row.get(figure) not in (None, "")]
+def spreads(rows: Iterable[Row], figure: str) -> dict[Arm, Spread]:
+    """The figure in each arm of each sweep, over its seeds."""
+    values: dict[Arm, list[float]] = {}
+    for row in rows:
+        if row.get(figure) not in (None, ""):
+            values.setdefault((row["sweep"], row["arm"]), []).append(float(row[figure]))
+    return {arm: Spread(tuple(own)) for arm, own in values.items()}
 
 
 def contrasts(runs: list[Row], sweeps: dict[str, DictConfig]) -> list[Row]:
@@ -36,18 +40,20 @@ def contrasts(runs: list[Row], sweeps: dict[str, DictConfig]) -> list[Row]:
         base = (other or sweep, name)
         arms = dict.fromkeys((sweep, row["arm"]) for row in runs if row["sweep"] == sweep)
         families.setdefault(base, {}).update({arm: list(settings.figures) for arm in arms if arm != base})
+    learned = [row for row in runs if row["outcome"] == LEARNED]
     rows = []
     for base, arms in families.items():
         for figure in dict.fromkeys(figure for figures in arms.values() for figure in figures):
-            of = {arm: values(runs, arm, figure) for arm, figures in arms.items() if figure in figures}
+            measured = spreads(learned, figure)
+            of = {arm: measured.get(arm, NONE).values for arm, figures in arms.items() if figure in figures}
             rows += [
                 {"sweep": arm[0], "arm": arm[1], "against": "/".join(base), "figure": figure} | found
-                for arm, found in dunnett(of, values(runs, base, figure), figure in RATIOS).items()
+                for arm, found in dunnett(of, measured.get(base, NONE).values, figure in RATIOS).items()
             ]
     return rows
 
 
-def dunnett(arms: dict[Arm, list[float]], base: list[float], ratios: bool) -> dict[Arm, Row]:
+def dunnett(arms: dict[Arm, tuple[float, ...]], base: tuple[float, ...], ratios: bool) -> dict[Arm, Row]:
     """Dunnett's comparison of several arms with one (1955): differences of means, or ratios of geometric ones, with
     intervals that hold for all arms together in 95 % of studies, and the p-values to them. One variance is estimated
     from all, for three seeds tell little of each arm's own. NaN for an arm with fewer than two values, or a base.

@@ -34,14 +34,13 @@ def over_training(rows: Iterable[Row], figures: dict[str, str], path: Path, titl
     for axes, (figure, label) in zip(panels, figures.items(), strict=True):
         for i, arm in enumerate(arms):
             own = [row for row in rows if row["arm"] == arm and math.isfinite(float(row.get(figure) or "nan"))]
-            failed = [row for row in own if row["outcome"] != LEARNED]
+            learned, failed = ([row for row in own if (row["outcome"] == LEARNED) is well] for well in (True, False))
             for _, run in groupby(failed, itemgetter("seed")):
                 points = [(float(row[x]), float(row[figure])) for row in run]
                 axes.plot(*zip(*points, strict=True), **style(i) | {"linestyle": ":"})
             at: dict[float, list[float]] = {}
-            for row in own:
-                if row not in failed:
-                    at.setdefault(float(row[x]), []).append(float(row[figure]))
+            for row in learned:
+                at.setdefault(float(row[x]), []).append(float(row[figure]))
             along = sorted(place for place in at if len(at[place]) == max(map(len, at.values())))
             axes.plot(along, [statistics.fmean(at[place]) for place in along], label=arm, **style(i))
             lowest, highest = ([f(at[place]) for place in along] for f in (min, max))

@@ -22,10 +22,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from dcgan.cli import CONF
 from dcgan.compare import number
-from dcgan.comparison import Spread
 from dcgan.files import write_text
 from dcgan.run_folder import FAILURE, SUMMARY
-from experiments.contrasts import as_markdown, contrasts
+from experiments.contrasts import as_markdown, contrasts, spreads
 from experiments.plots import over_training
 from experiments.tables import LEARNED, Row, read, write
 
@@ -34,17 +33,21 @@ RUNS = Path("runs/sweeps")
 ASIDE = ("seed", "skip_finished", "sweep.keys", "sweep.hash")
 # in the table, where measured
 TOLD = ("frechet", "kid", "coverage", "modes", "class_kl", "label_agreement", "cb2", "pv2", "pv4")
-FEWEST = 0.1
+LEAST_COVERAGE = 0.1  # of a run that has learned; real images have .93
 MEASURED = ("val/", "gradient_norms/")  # a row of metrics.csv that has one of them is kept
 # over the steps, where measured
 DRAWN = {"val/frechet": "Frechet distance", "val/coverage": "coverage", "val/modes": "modes"}
 
 
+def sweeps_of(name: str) -> list[str]:
+    """The names of the study's configs."""
+    return sorted(f"{name}/{path.stem}" for path in (HERE / name).glob("*.yaml"))
+
+
 def run(name: str) -> bool:
     """All sweeps of the study; whether every job of theirs has ended well."""
     command = [sys.executable, "-m", "dcgan.train", "-m", "--config-dir", str(HERE), "skip_finished=true"]
-    sweeps = sorted((HERE / name).glob("*.yaml"))
-    codes = [subprocess.call([*command, "--config-name", f"{name}/{sweep.stem}"]) for sweep in sweeps]
+    codes = [subprocess.call([*command, "--config-name", sweep]) for sweep in sweeps_of(name)]
     return not any(codes)
 
 
@@ -52,7 +55,7 @@ def settings(name: str) -> dict[str, DictConfig]:
     """What each of the study's sweeps says of itself, by its name; those of the folder's files alone."""
     with initialize_config_dir(str(HERE), version_base="1.3"):
         search = f"hydra.searchpath=[file://{CONF}]"
-        of = [compose(f"{name}/{path.stem}", overrides=[search]).sweep for path in sorted((HERE / name).glob("*.yaml"))]
+        of = [compose(sweep, overrides=[search]).sweep for sweep in sweeps_of(name)]
     return {sweep.name.rpartition("/")[2]: sweep for sweep in of}
 
 
@@ -77,8 +80,8 @@ def found_in(folder: Path, sweeps: Iterable[str]) -> tuple[list[Row], list[Row]]
 def outcome(place: Path) -> Row:
     """How a run ended: its final figures and what made them, or why there are none.
 
-    One whose samples lie near fewer of the real images than FEWEST has failed too, as trainings do that diverge or
-    collapse: its distance would tell nothing of its arm, but for that it happens.
+    One whose samples lie near fewer of the real images than LEAST_COVERAGE has failed too, as trainings do that diverge
+    or collapse: its distance would tell nothing of its arm, but for that it happens.
     """
     if (place / FAILURE).exists():
         return {"outcome": (place / FAILURE).read_text().strip()}
@@ -86,7 +89,7 @@ def outcome(place: Path) -> Row:
         return {"outcome": "not finished"}
     summary = json.loads((place / SUMMARY).read_text())
     coverage = summary["metrics"].get("coverage", 1)
-    ended = LEARNED if coverage >= FEWEST else f"no digits: coverage {coverage:.2g}"
+    ended = LEARNED if coverage >= LEAST_COVERAGE else f"no digits: coverage {coverage:.2g}"
     facts = {
         name: summary[name] for name in ("step", "images_per_second", "wall_seconds", "device", "threads", "commit")
     }
@@ -94,29 +97,34 @@ def outcome(place: Path) -> Row:
     return {"outcome": ended} | {**summary["metrics"], **facts} | parameters | {"torch": summary["versions"]["torch"]}
 
 
+def finished(name: str, jobs: str = "*/*") -> list[Path]:
+    """The study's finished runs, where they are still there; jobs: a pattern of their sweeps and names."""
+    return sorted(path.parent for path in (RUNS / name).glob(f"{jobs}/{SUMMARY}"))
+
+
 def examples(name: str, sweep: str) -> dict[str, Path]:
     """The finished run of seed 0 of each arm of a study's sweep, where the runs are still there."""
-    finished = sorted(path.parent for path in (RUNS / name / sweep).glob("seed=0,*/summary.json"))
-    return {run.name.removeprefix("seed=0,").replace(",", " "): run for run in finished}
+    return {arm_of(run): run for run in finished(name, f"{sweep}/seed=0,*")}
+
+
+def arm_of(run: Path) -> str:
+    """What a job's name says behind its seed."""
+    return run.name.partition(",")[2].replace(",", " ")
+
+
+def identity(run: Path) -> Row:
+    """Whose figures these are, in a row of a finished run."""
+    return {"sweep": run.parent.name, "arm": arm_of(run), "seed": config_of(run).seed}
 
 
 def config_of(run: Path) -> DictConfig:
     """What a finished run was trained with."""
-    return OmegaConf.create(json.loads((run / "summary.json").read_text())["config"])
+    return OmegaConf.create(json.loads((run / SUMMARY).read_text())["config"])
 
 
 def short(value: str) -> str:
     """Five digits that count."""
     return value if value.isdecimal() else f"{float(value):.5g}"
-
-
-def spreads(rows: Iterable[Row], figure: str) -> dict[tuple[str, str], Spread]:
-    """The figure in each arm of each sweep, over its seeds."""
-    values: dict[tuple[str, str], list[float]] = {}
-    for row in rows:
-        if row.get(figure) not in (None, ""):
-            values.setdefault((row["sweep"], row["arm"]), []).append(float(row[figure]))
-    return {arm: Spread(tuple(own)) for arm, own in values.items()}
 
 
 def table(runs: list[Row]) -> list[str]:

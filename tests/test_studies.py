@@ -136,7 +136,7 @@ def tiny(tmp_path, monkeypatch, command):
         return calls[-1].code
 
     monkeypatch.setattr(study, "HERE", folder.parent)
-    monkeypatch.setattr(study, "FEWEST", 0)  # four steps draw no digits
+    monkeypatch.setattr(study, "LEAST_COVERAGE", 0)  # four steps draw no digits
     monkeypatch.setattr(study.subprocess, "call", call)
     monkeypatch.setattr(study.sys, "argv", ["study", "tiny"])
     return folder, calls
@@ -183,7 +183,7 @@ def test_a_study_is_run_and_written_down_and_only_completed_the_second_time(tiny
     assert (folder / "runs.csv").read_text() == before
 
     # what has learned nothing has no figures that count
-    monkeypatch.setattr(study, "FEWEST", 0.1)
+    monkeypatch.setattr(study, "LEAST_COVERAGE", 0.1)
     with pytest.raises(SystemExit):
         study.main()
     assert all(row["outcome"].startswith("no digits: coverage 0") for row in rows(folder / "runs.csv")[2:])

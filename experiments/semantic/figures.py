@@ -17,7 +17,8 @@ from dcgan.modes.mode import Source
 from dcgan.seeding import Stream, derive_generator
 from dcgan.trained import read_checkpoint
 from experiments.bench import write
-from experiments.study import RUNS, config_of, spreads
+from experiments.contrasts import spreads
+from experiments.study import config_of, finished, identity
 from experiments.tables import Row, read
 
 HERE = Path(__file__).parent
@@ -75,7 +76,7 @@ def ask(runs: list[Path]) -> None:
         checkpoint = run / "checkpoints" / "last.ckpt"
         data: ImageData = instantiate(config.data)
         source = Source(checkpoint, "cpu", 500, lambda data=data: data)
-        who = {"sweep": run.parent.name, "arm": run.name.partition(",")[2], "seed": config.seed}
+        who = identity(run)
         probes.append(who | classified(checkpoint, source, data))
         counted += [who | row for row in arithmetic(source)]
         write(HERE / "probes.csv", probes)
@@ -106,7 +107,7 @@ def draw() -> None:
 
 
 def main() -> None:
-    if runs := sorted(path.parent for path in (RUNS / HERE.name).glob("*/*/summary.json")):
+    if runs := finished(HERE.name):
         ask(runs)
     draw()
 

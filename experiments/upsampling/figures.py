@@ -14,7 +14,7 @@ from dcgan.pictures import spectrum
 from dcgan.trained import latents, load_generator
 from experiments.bench import bare, begin, speeds, write
 from experiments.plots import over_training
-from experiments.study import RUNS, config_of, examples
+from experiments.study import config_of, examples, finished, identity
 from experiments.tables import Row, read
 
 HERE = Path(__file__).parent
@@ -41,11 +41,9 @@ def unevenness(images: Float[Tensor, "n c h w"], period: int) -> float:
 @torch.no_grad()
 def began(run: Path) -> Row:
     """How even the run's G was before its first step: of its own values, which are all but one grey as pixels."""
-    config = config_of(run)
-    generator = bare(config).generator
+    generator = bare(config_of(run)).generator
     images = generator(latents(generator, BATCH, seed=0))
-    who = {"sweep": run.parent.name, "arm": run.name.partition(",")[2], "seed": config.seed}
-    return who | {f"unevenness_{period}": f"{unevenness(images, period):.4g}" for period in (2, 4)}
+    return identity(run) | {f"unevenness_{period}": f"{unevenness(images, period):.4g}" for period in (2, 4)}
 
 
 def spectra(runs: dict[str, Path], path: Path) -> None:
@@ -83,7 +81,7 @@ def main() -> None:
             measured += [{"sweep": sweep} | row for row in speeds({arm: config_of(run) for arm, run in runs.items()})]
     if measured:
         write(HERE / "speed.csv", measured)
-        write(HERE / "begin.csv", [began(path.parent) for path in sorted((RUNS / HERE.name).glob("*/*/summary.json"))])
+        write(HERE / "begin.csv", [began(run) for run in finished(HERE.name)])
 
 
 if __name__ == "__main__":
