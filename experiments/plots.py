@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from experiments.tables import LEARNED, Row
 
 DISTANCES = ("val/frechet",)
+ABREAST = 5  # pictures of a row
 WIDE = 4  # times the smallest value: from there a distance is drawn in proportion
 
 
@@ -52,4 +54,18 @@ def over_training(rows: Iterable[Row], figures: dict[str, str], path: Path, titl
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize=8, frameon=False)
     drawing.suptitle(title, fontsize=10)
+    drawing.savefig(path, dpi=110)
+
+
+def side_by_side(pictures: dict[str, Path], path: Path) -> None:
+    """Image files, each under its name."""
+    columns = min(ABREAST, len(pictures))
+    rows = math.ceil(len(pictures) / columns)
+    drawing = Figure(figsize=(3 * columns, 3.3 * rows), layout="constrained")
+    panels = drawing.subplots(rows, columns, squeeze=False).flatten()
+    for axes in panels:
+        axes.axis("off")
+    for axes, (name, picture) in zip(panels, pictures.items(), strict=False):
+        axes.imshow(imread(picture), cmap="gray")
+        axes.set_title(name, fontsize=9)
     drawing.savefig(path, dpi=110)

@@ -3,7 +3,8 @@
 A study is a folder beside this file; each of its YAML files is a sweep of `python -m dcgan.train`, with its runs below
 runs/sweeps/NAME, where finished ones are left alone. Then runs.csv has a row for each run and how it ended, curves.csv
 one for each measurement, contrasts.csv one for each comparison that a sweep asks for, table.md the means with their
-intervals and those comparisons, SWEEP.png the distance over the steps, and figures.py, where the study has one, more.
+intervals and those comparisons, SWEEP.png the distance over the steps, SWEEP_samples.png what each arm's seed 0 drew at
+the end, and figures.py, where the study has one, more.
 Remove a study's runs before it is run with other settings or arms.
 """
 
@@ -25,7 +26,7 @@ from dcgan.compare import number
 from dcgan.files import write_text
 from dcgan.run_folder import FAILURE, SUMMARY
 from experiments.contrasts import as_markdown, contrasts, spreads
-from experiments.plots import over_training
+from experiments.plots import over_training, side_by_side
 from experiments.tables import LEARNED, Row, read, write
 
 HERE = Path(__file__).parent
@@ -148,6 +149,13 @@ def draw(curves: list[Row], path: Path, title: str, x: str = "step") -> None:
         over_training(curves, figures, path, title, x)
 
 
+def show(name: str, sweep: str, path: Path) -> None:
+    """What seed 0 of each arm drew at its last step, where the runs are still there."""
+    last = {arm: max(run.glob("samples/step_*.png"), default=None) for arm, run in examples(name, sweep).items()}
+    if pictures := {arm: picture for arm, picture in last.items() if picture}:
+        side_by_side(pictures, path)
+
+
 def main() -> None:
     studies = sorted({path.parent.name for path in HERE.glob("*/*.yaml")})
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -161,6 +169,7 @@ def main() -> None:
     write(folder / "contrasts.csv", compared)
     for sweep, own in groupby(curves, itemgetter("sweep")):
         draw(list(own), folder / f"{sweep}.png", f"{name}: {sweep.replace('_', ' ')}")
+        show(name, sweep, folder / f"{sweep}_samples.png")
     said = "\n".join([*table(runs), "", *as_markdown(compared)]) + "\n"
     write_text(folder / "table.md", said)
     print(said)

@@ -7,8 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.image import imread
 
+from experiments.plots import side_by_side
 from experiments.tables import read
 
 HERE = Path(__file__).parent
@@ -16,19 +16,10 @@ TABLE = (30, 60, 120, 240, 600, 1800)  # seconds
 DRAWN = ("fast", "prototype", "defaults", "example")  # the others are variants of `fast`, with one seed each
 
 
-def side_by_side(pictures: dict[str, Path]) -> None:
-    figure = Figure(figsize=(3 * len(pictures), 3.3), layout="constrained")
-    for axes, (arm, picture) in zip(figure.subplots(1, len(pictures), squeeze=False)[0], pictures.items(), strict=True):
-        axes.imshow(imread(picture), cmap="gray")
-        axes.set_title(arm)
-        axes.axis("off")
-    figure.savefig(HERE / "side_by_side.png", dpi=110)
-
-
 def main() -> None:
     pictures = {arm: found for arm in DRAWN for found in sorted(HERE.glob(f"{arm}_*_240s.png"))}
     if len(pictures) == len(DRAWN):
-        side_by_side(pictures)
+        side_by_side(pictures, HERE / "side_by_side.png")
     rows = read(HERE / "curves.csv")
     curves: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
