@@ -147,20 +147,40 @@ def test_the_speed_of_runs_is_measured_in_turns(plain_run):
 
 def test_activations_draws_gradients_and_units_by_layer(beside):
     folder = beside(activations, "activations")
-    layers = ("generator/start.hidden", "discriminator/halvings.0", "discriminator/logit")
+    kinds = ("gradient_norms", "units_dead", "units_saturated")
+    at = {0: None, 100: 4e-4, 400: 1e-4, 1600: 7.0, 2000: 0.5, 2400: 0.3}  # neither early nor late: 1600
     curves = [
         {"sweep": sweep, "arm": arm, "seed": seed, "step": step, "outcome": "finished"}
         | {"val/frechet": "" if step == 0 else 3 + seed}
-        | ({f"{kind}/{layer}": 0.1 for kind, *_ in activations.PANELS for layer in layers} if step else {})
+        | ({f"{kind}/discriminator/halvings.0": value for kind in kinds} if value else {})
+        | ({f"{kind}/generator/start.hidden": 0 for kind in kinds} if value else {})
+        | ({"gradient_norms/discriminator/logit": value} if value else {})  # which no activation follows
         for sweep, arm in (
             ("generator", "activation=relu"),
             ("generator_leaky", "activation=leaky_relu"),
             ("discriminator", "discriminator_activation=tanh"),
         )
         for seed in (0, 1)
-        for step in (0, 100, 2000)
+        for step, value in at.items()
     ]
     write(folder / "curves.csv", curves)
     activations.main()
     made = {f"{network}{what}.png" for network in ("generator", "discriminator") for what in ("", "_layers")}
     assert {path.name for path in folder.glob("*.png")} == made
+    rows = read(folder / "layers.csv")
+    assert len(rows) == 3 * 2 * 3
+    generator, first, logit = rows[:3]
+    assert (generator["layer"], first["layer"]) == ("generator/start.hidden", "discriminator/halvings.0")
+    told = {name: float(value) for name, value in first.items() if name in activations.COLUMNS}
+    early, late = 2e-4, math.sqrt(0.5 * 0.3)  # geometric means
+    assert told == pytest.approx(
+        {"gradient_early": early, "gradient_late": late, "dead": 0.4, "saturated": 0.4}, rel=0.001
+    )
+    assert (generator["gradient_late"], generator["dead"]) == ("1e-12", "0")  # what has vanished
+    assert (logit["gradient_late"], logit["dead"]) == (first["gradient_late"], "")
+
+
+def test_the_discriminators_arms_have_the_shipped_one_among_them():
+    rows = [{"sweep": "generator", "arm": "activation=relu"}, {"sweep": "discriminator", "arm": "x"}]
+    assert [row["arm"] for row in activations.of_sweep(rows, "discriminator")] == ["x", activations.SHIPPED["arm"]]
+    assert [row["arm"] for row in activations.of_sweep(rows, "generator")] == ["activation=relu"]

@@ -1,24 +1,21 @@
 """Distance over training, and by layer how large gradients are, early and late, and how many units are dead or
-saturated."""
+saturated: pictures, and layers.csv, a row for each layer of a run."""
 
+import math
 import statistics
+from collections.abc import Callable
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from experiments.plots import over_training, style
-from experiments.tables import Row, read
+from experiments.tables import Row, read, write
 
 HERE = Path(__file__).parent
 EARLY, LATE = 400, 1600  # steps up to which, and behind which
-BEGINNING, END = range(1, EARLY + 1), range(LATE + 1, 10**9)
-PANELS = (
-    ("gradient_norms", f"norm of the layer's gradient up to step {EARLY}", BEGINNING),
-    ("gradient_norms", f"norm of the layer's gradient behind step {LATE}", END),
-    ("units_dead", f"dead channels, share, behind step {LATE}", END),
-    ("units_saturated", f"saturated values, share, behind step {LATE}", END),
-)
-SMALLEST = 1e-12  # gradient that is drawn
+SMALLEST = 1e-12  # gradient that counts as such
 # the recipe has relu in G and leaky_relu with slope .2 in D: D's sweeps need not repeat it
 SHIPPED = {"arm": "discriminator_activation=leaky_relu discriminator_activation.negative_slope=0.2"}
 
@@ -28,24 +25,45 @@ def mean_gradient(values: list[float]) -> float:
     return statistics.geometric_mean(max(value, SMALLEST) for value in values)
 
 
+Mean = Callable[[list[float]], float]
+# of layers.csv: what is measured, in which steps, its mean over them, and what it is called
+COLUMNS: dict[str, tuple[str, range, Mean, str]] = {
+    "gradient_early": ("gradient_norms", range(1, EARLY + 1), mean_gradient, f"norm of gradient, to step {EARLY}"),
+    "gradient_late": ("gradient_norms", range(LATE + 1, 10**9), mean_gradient, f"norm of gradient, behind step {LATE}"),
+    "dead": ("units_dead", range(LATE + 1, 10**9), statistics.fmean, f"dead channels, share, behind step {LATE}"),
+    "saturated": ("units_saturated", range(LATE + 1, 10**9), statistics.fmean, f"saturated, share, behind step {LATE}"),
+}
+
+
+def layers_of(curves: list[Row]) -> list[Row]:
+    """A row for each layer of a run, in the order of the data, G then D: the means of what was recorded of it."""
+    found: list[Row] = []
+    for _, rows in groupby(curves, itemgetter("sweep", "arm", "seed")):
+        run = list(rows)
+        layers = [name.partition("/")[2] for name in run[0] if name.startswith("gradient_norms/")]
+        for layer in sorted(layers, key=lambda name: name.startswith("discriminator")):  # stable
+            row = {name: run[0][name] for name in ("sweep", "arm", "seed", "outcome")} | {"layer": layer}
+            for column, (kind, steps, mean, _) in COLUMNS.items():
+                values = [float(at[key]) for at in run if int(at["step"]) in steps and at.get(key := f"{kind}/{layer}")]
+                row[column] = f"{mean(values):.4g}" if values else ""
+            found.append(row)
+    return found
+
+
 def by_layer(rows: list[Row], path: Path, title: str) -> None:
-    """An arm a colour: means over its seeds and those steps, layers in the order of the data, G then D."""
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    """An arm a colour: means over all its seeds, layers in the order of the data, G then D."""
+    arms, layers = (list(dict.fromkeys(row[name] for row in rows)) for name in ("arm", "layer"))
     drawing = Figure(figsize=(20, 5), layout="constrained")
-    for axes, (kind, label, steps) in zip(drawing.subplots(1, len(PANELS)), PANELS, strict=True):
-        layers = [name for name in rows[0] if name.startswith(f"{kind}/")]
-        layers.sort(key=lambda name: "/discriminator/" in name)  # stable
+    for axes, (column, (_, _, mean, label)) in zip(drawing.subplots(1, len(COLUMNS)), COLUMNS.items(), strict=True):
+        measured = [layer for layer in layers if any(row[column] for row in rows if row["layer"] == layer)]
         for i, arm in enumerate(arms):
-            own = [row for row in rows if row["arm"] == arm and int(row["step"]) in steps and row[layers[0]]]
-            if not own:
-                continue
-            mean = mean_gradient if kind == "gradient_norms" else statistics.fmean
-            of = [[float(row[layer]) for row in own] for layer in layers]
-            means = [mean(values) for values in of]
-            axes.plot(range(len(layers)), means, marker=".", label=arm, **style(i))
-        names = [name.partition("/")[2].replace("generator/", "G ").replace("discriminator/", "D ") for name in layers]
-        axes.set_xticks(range(len(layers)), names, rotation=90, fontsize=8)
-        axes.set(ylabel=label, yscale="log" if kind == "gradient_norms" else "linear")
+            own = [row for row in rows if row["arm"] == arm and row[column]]
+            of = [[float(row[column]) for row in own if row["layer"] == layer] for layer in measured]
+            means = [mean(values) if values else math.nan for values in of]
+            axes.plot(range(len(measured)), means, marker=".", label=arm, **style(i))
+        names = [name.replace("generator/", "G ").replace("discriminator/", "D ") for name in measured]
+        axes.set_xticks(range(len(measured)), names, rotation=90, fontsize=8)
+        axes.set(ylabel=label, yscale="log" if mean is mean_gradient else "linear")
         axes.grid(alpha=0.3)
     drawing.axes[0].legend(fontsize=7, frameon=False)
     drawing.suptitle(title, fontsize=10)
@@ -54,17 +72,21 @@ def by_layer(rows: list[Row], path: Path, title: str) -> None:
 
 def main() -> None:
     curves = read(HERE / "curves.csv")
-    of = {
-        name: [row for row in curves if row["sweep"] in (name, f"{name}_leaky")]
-        for name in ("generator", "discriminator", "generator_bare", "discriminator_bare")
-    }
-    of["discriminator"] += [row | SHIPPED for row in of["generator"] if row["arm"] == "activation=relu"]
-    for name, rows in of.items():
-        if rows:
+    layers = layers_of(curves)
+    write(HERE / "layers.csv", layers)
+    for name in ("generator", "discriminator", "generator_bare", "discriminator_bare"):
+        of, units = (of_sweep(rows, name) for rows in (curves, layers))
+        if of:
             title = f"hidden activation: {name.replace('_bare', ' without batch norm')}"
             # in place of the study's own picture of the one sweep
-            over_training(rows, {"val/frechet": "Frechet distance"}, HERE / f"{name}.png", title)
-            by_layer(rows, HERE / f"{name}_layers.png", title)
+            over_training(of, {"val/frechet": "Frechet distance"}, HERE / f"{name}.png", title)
+            by_layer(units, HERE / f"{name}_layers.png", title)
+
+
+def of_sweep(rows: list[Row], name: str) -> list[Row]:
+    """Those of the sweep and of its leaky ReLUs."""
+    shipped = [row | SHIPPED for row in rows if (row["sweep"], row["arm"]) == ("generator", "activation=relu")]
+    return [row for row in rows if row["sweep"] in (name, f"{name}_leaky")] + shipped * (name == "discriminator")
 
 
 if __name__ == "__main__":
