@@ -1,4 +1,5 @@
-"""Run a study, or what is missing of it, and write down what it found: `make study NAME=upsampling`.
+"""Run a study, or what is missing of it, and write down what it found: `make study NAME=upsampling`; with SEEDS=3,4
+these alone, beside the runs that runs.csv has from before.
 
 A study is a folder beside this file; each of its YAML files is a sweep of `python -m dcgan.train`, with its runs below
 runs/sweeps/NAME, where finished ones are left alone. Then runs.csv has a row for each run and how it ended, curves.csv
@@ -27,7 +28,7 @@ from dcgan.files import write_text
 from dcgan.run_folder import FAILURE, SUMMARY
 from experiments.contrasts import as_markdown, contrasts, spreads
 from experiments.plots import over_training, side_by_side
-from experiments.tables import LEARNED, Row, read, write
+from experiments.tables import LEARNED, Row, read, together, who, write
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/sweeps")
@@ -45,19 +46,20 @@ def sweeps_of(name: str) -> list[str]:
     return sorted(f"{name}/{path.stem}" for path in (HERE / name).glob("*.yaml"))
 
 
-def run(name: str) -> bool:
-    """All sweeps of the study; whether every job of theirs has ended well."""
+def run(name: str, seeds: str | None) -> bool:
+    """All sweeps of the study, with their own seeds or these; whether every job of theirs has ended well."""
     command = [sys.executable, "-m", "dcgan.train", "-m", "--config-dir", str(HERE), "skip_finished=true"]
+    command += [f"hydra.sweeper.params.seed='{seeds}'"] if seeds else []
     codes = [subprocess.call([*command, "--config-name", sweep]) for sweep in sweeps_of(name)]
     return not any(codes)
 
 
-def settings(name: str) -> dict[str, DictConfig]:
-    """What each of the study's sweeps says of itself, by its name; those of the folder's files alone."""
+def configs(name: str) -> dict[str, DictConfig]:
+    """What each of the study's sweeps starts from, by its name; those of the folder's files alone."""
     with initialize_config_dir(str(HERE), version_base="1.3"):
         search = f"hydra.searchpath=[file://{CONF}]"
-        of = [compose(sweep, overrides=[search]).sweep for sweep in sweeps_of(name)]
-    return {sweep.name.rpartition("/")[2]: sweep for sweep in of}
+        of = [compose(sweep, overrides=[search]) for sweep in sweeps_of(name)]
+    return {config.sweep.name.rpartition("/")[2]: config for config in of}
 
 
 def found_in(folder: Path, sweeps: Iterable[str]) -> tuple[list[Row], list[Row]]:
@@ -67,15 +69,24 @@ def found_in(folder: Path, sweeps: Iterable[str]) -> tuple[list[Row], list[Row]]
         overrides = OmegaConf.load(place / ".hydra" / "overrides.yaml")
         arm = " ".join(o for o in map(str, overrides) if o.partition("=")[0] not in ASIDE)
         seed = OmegaConf.load(place / ".hydra" / "config.yaml").seed
-        who = {"sweep": place.parent.name, "arm": arm, "seed": seed}
+        whose = {"sweep": place.parent.name, "arm": arm, "seed": seed}
         ended = outcome(place)
-        runs.append(who | ended)
-        who["outcome"] = ended["outcome"]
-        for row in read(place / "metrics.csv") if (place / "metrics.csv").exists() else ():
+        runs.append(whose | ended)
+        whose["outcome"] = ended["outcome"]
+        for row in read_if_there(place / "metrics.csv"):
             if any(name.startswith(MEASURED) and value for name, value in row.items()):
-                curves.append(who | {name: short(value) for name, value in row.items() if value})
-    order = itemgetter("sweep", "arm", "seed")  # stable: a run's measurements stay in their order
-    return sorted(runs, key=order), sorted(curves, key=order)
+                curves.append(whose | {name: short(value) for name, value in row.items() if value})
+    return sorted(runs, key=who), sorted(curves, key=who)  # stable: a run's measurements stay in their order
+
+
+def read_if_there(path: Path) -> list[Row]:
+    return read(path) if path.exists() else []
+
+
+def with_earlier(path: Path, rows: list[Row]) -> list[Row]:
+    """The rows, and those that the file has so far of the study's other runs, which need not be there any more."""
+    runs = {who(row) for row in read(path.parent / "runs.csv")}
+    return together((row for row in read_if_there(path) if who(row) in runs), rows)
 
 
 def outcome(place: Path) -> Row:
@@ -160,9 +171,15 @@ def main() -> None:
     studies = sorted({path.parent.name for path in HERE.glob("*/*.yaml")})
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=studies)
-    name = parser.parse_args().name
-    well, folder, sweeps = run(name), HERE / name, settings(name)
+    parser.add_argument("--seeds", help="these in place of the sweeps' own, for example 3,4; what runs.csv has stays")
+    asked = parser.parse_args()
+    name, folder = asked.name, HERE / asked.name
+    well = run(name, asked.seeds)
+    sweeps = {sweep: config.sweep for sweep, config in configs(name).items()}
     runs, curves = found_in(RUNS / name, sweeps)
+    if asked.seeds:
+        runs = together(read_if_there(folder / "runs.csv"), runs)
+        curves = together(read_if_there(folder / "curves.csv"), curves)
     compared = contrasts(runs, sweeps)
     write(folder / "runs.csv", runs)
     write(folder / "curves.csv", curves)

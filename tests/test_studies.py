@@ -2,6 +2,7 @@
 
 import csv
 import math
+import shutil
 from importlib import import_module
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_every_sweep_has_seeds_and_every_arm_of_it_can_be_built(sweep):
 def test_every_arm_is_compared_with_one_that_there_is(name):
     files = {composed(sweep).sweep.name.rpartition("/")[2]: sweep for sweep in SWEEPS if sweep.startswith(f"{name}/")}
     arms = {own: {" ".join(o for o in job if "seed=" not in o) for job in jobs(files[own])} for own in files}
-    settings = study.settings(name)
+    settings = {sweep: config.sweep for sweep, config in study.configs(name).items()}
     assert settings.keys() == files.keys()
     for own, sweep in settings.items():
         other, _, arm = sweep.against.rpartition("/")
@@ -184,13 +185,28 @@ def test_a_study_is_run_and_written_down_and_only_completed_the_second_time(tiny
     assert calls[1].out.count("finished     ") == 2
     assert (folder / "runs.csv").read_text() == before
 
+    # more seeds, where the first runs are gone: they are added to what is written down
+    shutil.rmtree("runs")
+    monkeypatch.setattr(study.sys, "argv", ["study", "tiny", "--seeds", "5,4"])
+    with pytest.raises(SystemExit):
+        study.main()
+    assert calls[2].out.count("finished     ") == 0
+    both = rows(folder / "runs.csv")
+    assert [row["seed"] for row in both] == ["0", "1", "4", "5"] * 2
+    assert [row for row in both if row["seed"] in "01"] == runs
+    assert [(row["seed"], row["step"]) for row in rows(folder / "curves.csv")] == [
+        (s, t) for s in "0145" for t in ("0", "2", "4")
+    ]
+    assert "| rates | optimizer.lr=0.001 | 4 | " in (folder / "table.md").read_text()
+
     # what has learned nothing has no figures that count
     monkeypatch.setattr(study, "LEAST_COVERAGE", 0.1)
     with pytest.raises(SystemExit):
         study.main()
-    assert all(row["outcome"].startswith("no digits: coverage 0") for row in rows(folder / "runs.csv")[2:])
+    ran = [row for row in rows(folder / "runs.csv") if row["arm"] == "optimizer.lr=0.001"]
+    assert all(row["outcome"].startswith("no digits: coverage 0") for row in ran)
     table = (folder / "table.md").read_text()
-    assert "| rates | optimizer.lr=0.001 | 0 of 2 |" in table
+    assert "| rates | optimizer.lr=0.001 | 0 of 4 |" in table
     assert "- rates optimizer.lr=0.001 seed=0: no digits" in table
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
 from experiments import study
@@ -38,6 +39,14 @@ def as_run_of(study: str, job: str, checkpoint, tmp_path):
     place.symlink_to(checkpoint.parent.parent)
 
 
+def beside_earlier_ones(folder, names):
+    """Files with a row of a run that is in the study's runs.csv and gone, and one of a run that is in neither."""
+    earlier = {"sweep": "equal_width", "arm": "gone", "seed": 7}
+    write(folder / "runs.csv", [earlier])
+    for name in names:
+        write(folder / name, [earlier | {"commit": "old"}, earlier | {"arm": "no arm any more"}])
+
+
 def test_upsampling_draws_curves_and_for_runs_that_are_there_their_spectra(beside, tmp_path, monkeypatch, plain_run):
     folder = beside(upsampling, "upsampling")
     monkeypatch.setattr(upsampling, "N", 16)
@@ -52,6 +61,7 @@ def test_upsampling_draws_curves_and_for_runs_that_are_there_their_spectra(besid
     write(folder / "curves.csv", curves)
     for job in ("seed=0,model=a", "seed=0,model=b", "seed=1,model=b"):
         as_run_of("upsampling", f"equal_width/{job}", plain_run, tmp_path)
+    beside_earlier_ones(folder, ["begin.csv"])
     upsampling.main()
     made = {path.name for path in folder.glob("*.png")}
     assert made == {"equal_width_checkerboard.png", "gone_checkerboard.png", "equal_width_spectra.png"}
@@ -62,7 +72,8 @@ def test_upsampling_draws_curves_and_for_runs_that_are_there_their_spectra(besid
         ("equal_width", "model=b"),
     ]
     begins = read(folder / "begin.csv")
-    assert [row["arm"] for row in begins] == ["model=a", "model=b", "model=b"]
+    assert [row["arm"] for row in begins] == ["gone", "model=a", "model=b", "model=b"]
+    assert begins.pop(0)["commit"] == "old"
     assert all(0 < float(row[f"unevenness_{period}"]) < 200 for row in begins for period in (2, 4))
 
 
@@ -105,19 +116,26 @@ def test_semantic_asks_its_runs_and_draws(beside, tmp_path, monkeypatch, plain_r
     monkeypatch.setattr(semantic, "arithmetic", lambda _: told)
     as_run_of("semantic", "conditional/seed=0,conditional=none", plain_run, tmp_path)
     as_run_of("semantic", "conditional/seed=0,conditional=concat", conditional_run, tmp_path)
+    beside_earlier_ones(folder, ["probes.csv", "arithmetic.csv"])
     semantic.main()
-    concat, plain = read(folder / "probes.csv")
+    concat, plain, old = read(folder / "probes.csv")
     assert (concat["arm"], plain["arm"]) == ("conditional=concat", "conditional=none")
     assert 0 <= float(plain["probe_accuracy"]) <= 1
     assert 0 <= float(concat["nearest_neighbour_error"]) <= 1
     assert 0 <= float(concat["nearest_neighbour_error_floor"]) <= 1
-    assert len(read(folder / "arithmetic.csv")) == 2 * len(told)
+    assert (old["arm"], old["probe_accuracy"]) == ("gone", "")
+    counted = read(folder / "arithmetic.csv")
+    assert [row["arm"] for row in counted].count("gone") == 1
+    assert len(counted) == 1 + 2 * len(told)
     assert (folder / "arithmetic.png").stat().st_size > 5000
 
 
 def test_pooling_draws_distance_against_seconds_where_runs_are_there(beside, tmp_path, monkeypatch, plain_run):
     folder = beside(pooling, "pooling")
     monkeypatch.setattr(pooling, "speeds", lambda configs: [{"arm": arm, "images_per_second": "4"} for arm in configs])
+    sweep = {"against": "discriminator=strided_conv", "figures": ["frechet"]}
+    config = OmegaConf.create({"sweep": sweep, "data": {"batch_size": 8}})
+    monkeypatch.setattr(pooling, "configs", lambda _: {"discriminator": config})
     arms = ("discriminator=max_pool", "discriminator=gone")
     curves = [
         {"sweep": "discriminator", "arm": arm, "seed": 0, "step": step, "val/frechet": 40 / step, "outcome": "finished"}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments import tables
 from experiments.bench import begin, speeds, write
 from experiments.contrasts import contrasts
-from experiments.study import config_of, draw, examples, settings
+from experiments.study import config_of, configs, draw, examples
 from experiments.tables import Row, read
 
 HERE = Path(__file__).parent
@@ -38,18 +39,17 @@ def by_then(curves: list[Row], seconds: float) -> list[Row]:
 
 
 def main() -> None:
-    curves = [row for row in read(HERE / "curves.csv") if row["val/frechet"]]
     if runs := examples(HERE.name, "discriminator"):
         begin()
-        configs = {arm: config_of(run) for arm, run in runs.items()}
-        write(HERE / "speed.csv", speeds(configs))
-        batch_size = next(iter(configs.values())).data.batch_size
-        own = timed(curves, batch_size)
-        for sweep, rows in groupby(own, itemgetter("sweep")):
-            draw(list(rows), HERE / f"{sweep}_seconds.png", f"{sweep}: at equal seconds", x="seconds")
-        ends = {row["arm"]: float(row["seconds"]) for row in own}
-        compared = contrasts(by_then(own, min(ends.values())), settings(HERE.name))
-        write(HERE / "seconds.csv", [row for row in compared if row["figure"] == "frechet"])
+        write(HERE / "speed.csv", speeds({arm: config_of(run) for arm, run in runs.items()}))
+    sweeps = configs(HERE.name)
+    curves = [row for row in read(HERE / "curves.csv") if row["val/frechet"]]
+    own = timed(curves, sweeps["discriminator"].data.batch_size)
+    for sweep, rows in groupby(own, itemgetter("sweep")):
+        draw(list(rows), HERE / f"{sweep}_seconds.png", f"{sweep}: at equal seconds", x="seconds")
+    ends = {row["arm"]: float(row["seconds"]) for row in own}
+    compared = contrasts(by_then(own, min(ends.values())), {name: config.sweep for name, config in sweeps.items()})
+    tables.write(HERE / "seconds.csv", [row for row in compared if row["figure"] == "frechet"])
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from dcgan.seeding import Stream, derive_generator
 from dcgan.trained import read_checkpoint
 from experiments.bench import write
 from experiments.contrasts import spreads
-from experiments.study import config_of, finished, identity
+from experiments.study import config_of, finished, identity, with_earlier
 from experiments.tables import Row, read
 
 HERE = Path(__file__).parent
@@ -79,8 +79,8 @@ def ask(runs: list[Path]) -> None:
         who = identity(run)
         probes.append(who | classified(checkpoint, source, data))
         counted += [who | row for row in arithmetic(source)]
-        write(HERE / "probes.csv", probes)
-        write(HERE / "arithmetic.csv", counted)
+        for name, rows in (("probes.csv", probes), ("arithmetic.csv", counted)):
+            write(HERE / name, with_earlier(HERE / name, rows))
 
 
 def draw() -> None:

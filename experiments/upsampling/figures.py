@@ -14,7 +14,7 @@ from dcgan.pictures import spectrum
 from dcgan.trained import latents, load_generator
 from experiments.bench import bare, begin, speeds, write
 from experiments.plots import over_training
-from experiments.study import config_of, examples, finished, identity
+from experiments.study import config_of, examples, finished, identity, with_earlier
 from experiments.tables import Row, read
 
 HERE = Path(__file__).parent
@@ -72,16 +72,17 @@ def spectra(runs: dict[str, Path], path: Path) -> None:
 def main() -> None:
     begin()
     curves = [row for row in read(HERE / "curves.csv") if row["step"] != "0"]
+    if runs := finished(HERE.name):
+        write(HERE / "begin.csv", with_earlier(HERE / "begin.csv", [began(run) for run in runs]))
     measured: list[Row] = []
     for sweep in dict.fromkeys(row["sweep"] for row in curves):
         own = [row for row in curves if row["sweep"] == sweep]
         over_training(own, FIGURES, HERE / f"{sweep}_checkerboard.png", sweep.replace("_", " "))
-        if runs := examples(HERE.name, sweep):
-            spectra(runs, HERE / f"{sweep}_spectra.png")
-            measured += [{"sweep": sweep} | row for row in speeds({arm: config_of(run) for arm, run in runs.items()})]
+        if first := examples(HERE.name, sweep):
+            spectra(first, HERE / f"{sweep}_spectra.png")
+            measured += [{"sweep": sweep} | row for row in speeds({arm: config_of(run) for arm, run in first.items()})]
     if measured:
         write(HERE / "speed.csv", measured)
-        write(HERE / "begin.csv", [began(run) for run in finished(HERE.name)])
 
 
 if __name__ == "__main__":
