@@ -66,12 +66,14 @@ def init_weights(module: nn.Module) -> None:
         module.icnr()
 
 
-def he_weights(network: nn.Module) -> None:
-    """Rescale the weights that `init_weights` has drawn to a standard deviation of sqrt(2 / fan-in), with which ReLU
+class HeWeights:
+    """Rescales the weights that `init_weights` has drawn to a standard deviation of sqrt(2 / fan-in), with which ReLU
     layers keep the size of their signal where nothing normalises it (He et al. 2015, section 2.2). A spectrally
     normalised weight has the same size at any scale.
     """
-    with torch.no_grad():
+
+    @torch.no_grad()
+    def __call__(self, network: nn.Module) -> None:
         for module in network.modules():
             if isinstance(module, Weighted):
                 module.weight.mul_(math.sqrt(2 / fan_in(module)) / INITIAL_STD)

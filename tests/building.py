@@ -1,9 +1,11 @@
 """A GAN as a command line would build it, and what its training step needs of a Trainer."""
 
 import torch
+from omegaconf import OmegaConf
 
 from dcgan import training
 from dcgan.gan import GAN
+from dcgan.trusted import refuse_foreign
 from tests.conftest import compose_config
 
 
@@ -23,5 +25,6 @@ class TwoSteps:
 
 def build_gan(*overrides: str) -> GAN:
     config = compose_config(*overrides)
+    refuse_foreign(OmegaConf.to_container(config, resolve=True))  # as a training does
     torch.manual_seed(0)
     return training.build_gan(config)

@@ -19,6 +19,7 @@ from scipy import stats
 from dcgan import cli
 from dcgan.networks import count_parameters
 from dcgan.training import build_gan
+from dcgan.trusted import refuse_foreign
 from experiments import study
 from experiments.contrasts import as_markdown, contrasts
 from experiments.plots import over_training
@@ -60,6 +61,8 @@ def test_every_sweep_has_seeds_and_every_arm_of_it_can_be_built(sweep):
         config = composed(sweep, *arm)
         assert config.sweep.name.startswith(sweep.partition("/")[0] + "/")
         build_gan(config)
+        groups = [node for name, node in config.items() if name != "hydra" and OmegaConf.is_config(node)]
+        refuse_foreign([OmegaConf.to_container(group, resolve=True) for group in groups])  # as a training does
 
 
 @pytest.mark.parametrize("name", sorted({sweep.partition("/")[0] for sweep in SWEEPS}))
@@ -76,7 +79,7 @@ def test_every_arm_is_compared_with_one_that_there_is(name):
 
 def test_arms_are_what_their_sweeps_say():
     bare = composed("activations/discriminator_bare", "discriminator_activation=tanh")
-    assert bare.initialization._target_ == "dcgan.networks.he_weights"
+    assert bare.initialization._target_ == "dcgan.networks.HeWeights"
     kinds = (bare.model.normalization._target_, bare.discriminator.normalization._target_)
     assert kinds == ("dcgan.normalization.Batch", "dcgan.normalization.Nothing")
     rates = [composed(f"upsampling/{of}").optimizer.generator.lr for of in ("equal_parameters", "recipe_rates")]
