@@ -1,5 +1,5 @@
-"""Run a study, or what is missing of it, and write down what it found: `make study NAME=upsampling`; with SEEDS=3,4
-these alone, beside the runs that runs.csv has from before.
+"""Run a study, or what is missing of it, and write down what it found: `make study NAME=upsampling`. A part of it, one
+sweep (NAME=upsampling/recipe_rates) or other seeds (SEEDS=3,4), goes beside the runs that runs.csv has from before.
 
 A study is a folder beside this file; each of its YAML files is a sweep of `python -m dcgan.train`, with its runs below
 runs/sweeps/NAME, where finished ones are left alone. Then runs.csv has a row for each run and how it ended, curves.csv
@@ -46,11 +46,11 @@ def sweeps_of(name: str) -> list[str]:
     return sorted(f"{name}/{path.stem}" for path in (HERE / name).glob("*.yaml"))
 
 
-def run(name: str, seeds: str | None) -> bool:
-    """All sweeps of the study, with their own seeds or these; whether every job of theirs has ended well."""
+def run(sweeps: list[str], seeds: str | None) -> bool:
+    """Sweeps, with their own seeds or these; whether every job of theirs has ended well."""
     command = [sys.executable, "-m", "dcgan.train", "-m", "--config-dir", str(HERE), "skip_finished=true"]
     command += [f"hydra.sweeper.params.seed='{seeds}'"] if seeds else []
-    codes = [subprocess.call([*command, "--config-name", sweep]) for sweep in sweeps_of(name)]
+    codes = [subprocess.call([*command, "--config-name", sweep]) for sweep in sweeps]
     return not any(codes)
 
 
@@ -170,14 +170,15 @@ def show(name: str, sweep: str, path: Path) -> None:
 def main() -> None:
     studies = sorted({path.parent.name for path in HERE.glob("*/*.yaml")})
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=studies)
-    parser.add_argument("--seeds", help="these in place of the sweeps' own, for example 3,4; what runs.csv has stays")
+    parser.add_argument("name", choices=[*studies, *(sweep for study in studies for sweep in sweeps_of(study))])
+    parser.add_argument("--seeds", help="these in place of the sweeps' own, for example 3,4")
     asked = parser.parse_args()
-    name, folder = asked.name, HERE / asked.name
-    well = run(name, asked.seeds)
+    name, _, part = asked.name.partition("/")
+    folder = HERE / name
+    well = run([asked.name] if part else sweeps_of(name), asked.seeds)
     sweeps = {sweep: config.sweep for sweep, config in configs(name).items()}
     runs, curves = found_in(RUNS / name, sweeps)
-    if asked.seeds:
+    if part or asked.seeds:
         runs = together(read_if_there(folder / "runs.csv"), runs)
         curves = together(read_if_there(folder / "curves.csv"), curves)
     compared = contrasts(runs, sweeps)

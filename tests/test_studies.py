@@ -188,9 +188,9 @@ def test_a_study_is_run_and_written_down_and_only_completed_the_second_time(tiny
     assert calls[1].out.count("finished     ") == 2
     assert (folder / "runs.csv").read_text() == before
 
-    # more seeds, where the first runs are gone: they are added to what is written down
+    # more seeds of one sweep, where the first runs are gone: they are added to what is written down
     shutil.rmtree("runs")
-    monkeypatch.setattr(study.sys, "argv", ["study", "tiny", "--seeds", "5,4"])
+    monkeypatch.setattr(study.sys, "argv", ["study", "tiny/sweep", "--seeds", "5,4"])
     with pytest.raises(SystemExit):
         study.main()
     assert calls[2].out.count("finished     ") == 0
