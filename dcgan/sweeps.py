@@ -54,7 +54,8 @@ def name_sweep(arguments: list[str]) -> list[str]:
     counted = [o for o in overrides if not re.match(r"skip_finished$|hydra[./]", o.get_key_element())]
     said = [parsed.config_dir, parsed.config_name, *sorted(str(o.input_line) for o in counted)]
     keys = f"sweep.keys={swept}".replace("'", "").replace(" ", "")
-    return add_overrides(arguments, [keys, f"sweep.hash={short_hash(' '.join(filter(None, said)))}"])
+    # in quotes, for 12e34567 would be infinity
+    return add_overrides(arguments, [keys, f"sweep.hash='{short_hash(' '.join(filter(None, said)))}'"])
 
 
 def rank() -> int:

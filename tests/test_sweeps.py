@@ -94,6 +94,15 @@ def test_a_sweep_runs_every_combination_in_its_own_folder(dcgan_train):
         assert list((sweep / folder).glob("events.out.tfevents.*"))
 
 
+@pytest.mark.parametrize("digits", ["12e34567", "00123456"])
+def test_a_hash_that_could_be_read_as_a_number_is_none(dcgan_train, monkeypatch, digits):
+    monkeypatch.setattr("dcgan.sweeps.short_hash", lambda text: digits)
+    outcome = dcgan_train("-m", *TINY, *RUN, "seed=0,1")
+    assert outcome.code == 0, outcome.err
+    assert only_sweep().name == digits
+    assert json.loads((only_sweep() / "seed=0" / "summary.json").read_text())["config"]["sweep"]["hash"] == digits
+
+
 def test_a_failed_job_does_not_stop_the_rest_and_is_listed_at_the_end(dcgan_train):
     outcome = dcgan_train("-m", *TINY, *RUN, "optimizer.lr=-1,1e-3", "sweep.name=mine")
     assert outcome.code == 1
