@@ -67,5 +67,5 @@ def side_by_side(pictures: dict[str, Path], path: Path) -> None:
         axes.axis("off")
     for axes, (name, picture) in zip(panels, pictures.items(), strict=False):
         axes.imshow(imread(picture), cmap="gray")
-        axes.set_title(name, fontsize=9)
+        axes.set_title(name.replace(" ", "\n"), fontsize=9)
     drawing.savefig(path, dpi=110)
