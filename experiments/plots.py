@@ -68,4 +68,4 @@ def side_by_side(pictures: dict[str, Path], path: Path) -> None:
     for axes, (name, picture) in zip(panels, pictures.items(), strict=False):
         axes.imshow(imread(picture), cmap="gray")
         axes.set_title(name.replace(" ", "\n"), fontsize=9)
-    drawing.savefig(path, dpi=110)
+    drawing.savefig(path, dpi=110, bbox_inches="tight")
