@@ -65,7 +65,9 @@ def by_layer(rows: list[Row], path: Path, title: str) -> None:
         axes.set_xticks(range(len(measured)), names, rotation=90, fontsize=8)
         axes.set(ylabel=label, yscale="log" if mean is mean_gradient else "linear")
         axes.grid(alpha=0.3)
-    drawing.axes[0].legend(fontsize=7, frameon=False)
+    drawing.legend(
+        *drawing.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8, frameon=False
+    )
     drawing.suptitle(title, fontsize=10)
     drawing.savefig(path, dpi=100)
 
