@@ -44,7 +44,7 @@ def over_training(rows: Iterable[Row], figures: dict[str, str], path: Path, titl
             for row in learned:
                 at.setdefault(float(row[x]), []).append(float(row[figure]))
             along = sorted(place for place in at if len(at[place]) == max(map(len, at.values())))
-            axes.plot(along, [statistics.fmean(at[place]) for place in along], label=arm, **style(i))
+            axes.plot(along, [statistics.fmean(at[place]) for place in along], label=arm.replace(" ", "\n"), **style(i))
             lowest, highest = ([f(at[place]) for place in along] for f in (min, max))
             axes.fill_between(along, lowest, highest, color=style(i)["color"], alpha=0.15, linewidth=0)
         drawn = [value for line in axes.lines for value in line.get_ydata()]
@@ -52,7 +52,7 @@ def over_training(rows: Iterable[Row], figures: dict[str, str], path: Path, titl
             axes.set_yscale("log")
         axes.set(xlabel=x, ylabel=label)
         axes.grid(alpha=0.3)
-    panels[0].legend(fontsize=8, frameon=False)
+    panels[0].legend(fontsize=7, frameon=False)
     drawing.suptitle(title, fontsize=10)
     drawing.savefig(path, dpi=110)
 
