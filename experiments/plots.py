@@ -61,11 +61,13 @@ def side_by_side(pictures: dict[str, Path], path: Path) -> None:
     """Image files, each under its name."""
     columns = min(ABREAST, len(pictures))
     rows = math.ceil(len(pictures) / columns)
-    drawing = Figure(figsize=(3 * columns, 3.3 * rows), layout="constrained")
+    titles = [name.replace(" ", "\n") for name in pictures]
+    lines = 1 + max(title.count("\n") for title in titles)
+    drawing = Figure(figsize=(3 * columns, (3.1 + 0.2 * lines) * rows), layout="constrained")
     panels = drawing.subplots(rows, columns, squeeze=False).flatten()
     for axes in panels:
         axes.axis("off")
-    for axes, (name, picture) in zip(panels, pictures.items(), strict=False):
+    for axes, title, picture in zip(panels, titles, pictures.values(), strict=False):
         axes.imshow(imread(picture), cmap="gray")
-        axes.set_title(name.replace(" ", "\n"), fontsize=9)
-    drawing.savefig(path, dpi=110, bbox_inches="tight")
+        axes.set_title(title, fontsize=9)
+    drawing.savefig(path, dpi=110)
