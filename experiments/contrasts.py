@@ -32,23 +32,21 @@ def spreads(rows: Iterable[Row], figure: str) -> dict[Arm, Spread]:
 def contrasts(runs: list[Row], sweeps: dict[str, DictConfig]) -> list[Row]:
     """What the seeds say of each arm beside the one that it is compared with, a row an arm and a figure.
 
+    A sweep asks one question: its arms are tested together, and those of other sweeps say nothing of their variance.
     sweeps: the `sweep` settings of each.
     """
-    families: dict[Arm, dict[Arm, list[str]]] = {}  # to each base the arms that are compared with it, and by what
+    learned = [row for row in runs if row["outcome"] == LEARNED]
+    rows = []
     for sweep, settings in sweeps.items():
         other, _, name = str(settings.against).rpartition("/")
         base = (other or sweep, name)
         arms = dict.fromkeys((sweep, row["arm"]) for row in runs if row["sweep"] == sweep)
-        families.setdefault(base, {}).update({arm: list(settings.figures) for arm in arms if arm != base})
-    learned = [row for row in runs if row["outcome"] == LEARNED]
-    rows = []
-    for base, arms in families.items():
-        for figure in dict.fromkeys(figure for figures in arms.values() for figure in figures):
+        for figure in settings.figures:
             measured = spreads(learned, figure)
-            of = {arm: measured.get(arm, NONE).values for arm, figures in arms.items() if figure in figures}
+            of = {arm: measured.get(arm, NONE).values for arm in arms if arm != base}
             rows += [
-                {"sweep": arm[0], "arm": arm[1], "against": "/".join(base), "figure": figure} | found
-                for arm, found in dunnett(of, measured.get(base, NONE).values, figure in RATIOS).items()
+                {"sweep": sweep, "arm": arm, "against": "/".join(base), "figure": figure} | found
+                for (_, arm), found in dunnett(of, measured.get(base, NONE).values, figure in RATIOS).items()
             ]
     return rows
 

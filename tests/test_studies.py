@@ -225,7 +225,8 @@ def test_arms_are_compared_with_theirs_by_ratios_and_differences():
         return [shared | {"seed": i, "frechet": d, "cb2": d - 1} for i, d in enumerate(distances)]
 
     base, near, far = (1.0, 2.0, 4.0), (1.2, 2.0, 4.1), (6.0, 7.0, 9.0)
-    runs = made("s", "base", *base) + made("s", "far", *far) + made("t", "near", *near) + made("t", "one", 1.0)
+    runs = made("s", "base", *base) + made("s", "far", *far) + made("s", "near", *near)
+    runs += made("t", "alone", *near) + made("t", "one", 1.0)
     runs += [{"sweep": "s", "arm": "far", "outcome": "no digits", "seed": 3, "frechet": 900.0, "cb2": 80.0}]
     settings = {
         "s": OmegaConf.create({"against": "base", "figures": ["frechet", "cb2"]}),
@@ -233,25 +234,30 @@ def test_arms_are_compared_with_theirs_by_ratios_and_differences():
     }
     rows = contrasts(runs, settings)
     compared = {(row["arm"], row["figure"]): row for row in rows}
-    assert compared.keys() == {("far", "cb2"), ("far", "frechet"), ("near", "frechet"), ("one", "frechet")}
+    arms = (("far", "frechet"), ("near", "frechet"), ("far", "cb2"), ("near", "cb2"), ("alone", "frechet"))
+    assert tuple(compared) == (*arms, ("one", "frechet"))
 
-    alone = compared["far", "cb2"]  # which no other arm is asked for: Student's test
-    test = stats.ttest_ind(far, base)
-    assert (alone["as"], alone["n"], alone["n_against"]) == ("difference", 3, 3)  # the failed run is none
-    assert alone["found"] == pytest.approx(22 / 3 - 7 / 3)
-    assert alone["p"] == pytest.approx(test.pvalue, abs=0.001)
-    assert (alone["low"], alone["high"]) == pytest.approx(test.confidence_interval(0.95), rel=0.01)
-
-    ratio = compared["far", "frechet"]  # with another arm beside it
+    ratio = compared["far", "frechet"]  # with another arm beside it; the failed run is none
+    assert (ratio["as"], ratio["n"], ratio["n_against"]) == ("ratio", 3, 3)
     assert ratio["found"] == pytest.approx((6 * 7 * 9) ** (1 / 3) / 2)
-    assert ratio["low"] < ratio["found"] < ratio["high"]
-    assert compared["near", "frechet"]["p"] > stats.ttest_ind(np.log(near), np.log(base)).pvalue
+    together = stats.dunnett(np.log(far), np.log(near), control=np.log(base), rng=0)
+    low, high = together.confidence_interval(0.95).low[0], together.confidence_interval(0.95).high[0]
+    assert (ratio["low"], ratio["high"]) == pytest.approx((math.exp(low), math.exp(high)))
+
+    difference = compared["near", "cb2"]
+    assert difference["as"] == "difference"
+    assert difference["found"] == pytest.approx(7.3 / 3 - 7 / 3)
+
+    alone = compared["alone", "frechet"]  # the only one of its sweep with runs enough: Student's test
+    test = stats.ttest_ind(np.log(near), np.log(base))
+    assert alone["p"] == pytest.approx(test.pvalue, abs=0.001)
+    assert (alone["low"], alone["high"]) == pytest.approx(np.exp(test.confidence_interval(0.95)), rel=0.01)
     assert math.isnan(compared["one", "frechet"]["p"])
 
     lines = as_markdown(rows)
     assert lines[0] == "| sweep | arm | against | frechet, ratio | cb2, difference |"
     assert lines[2].startswith("| s | far | base | 3.62 (")
-    assert lines[4] == "| t | one | s/base | too few runs |  |"
+    assert lines[5] == "| t | one | s/base | too few runs |  |"
 
 
 def test_a_study_that_is_not_there_is_named_with_those_that_are(monkeypatch, capsys):
