@@ -4,6 +4,7 @@
 """
 
 import math
+import warnings
 from collections.abc import Iterable
 from operator import itemgetter
 
@@ -65,7 +66,9 @@ def dunnett(arms: dict[Arm, tuple[float, ...]], base: tuple[float, ...], ratios:
     }
     if tested:
         control = [into(value) for value in base]
-        test = stats.dunnett(*tested.values(), control=control, rng=0)
+        with warnings.catch_warnings():  # scipy's, of counts of modes that are all the same
+            warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+            test = stats.dunnett(*tested.values(), control=control, rng=0)
         interval = test.confidence_interval(CONFIDENCE)
         for arm, low, high, p in zip(tested, interval.low, interval.high, test.pvalue, strict=True):
             difference = sum(tested[arm]) / len(tested[arm]) - sum(control) / len(control)

@@ -260,6 +260,17 @@ def test_arms_are_compared_with_theirs_by_ratios_and_differences():
     assert lines[5] == "| t | one | s/base | too few runs |  |"
 
 
+def test_an_arm_whose_runs_are_all_the_same_is_compared(recwarn):
+    runs = [
+        {"sweep": "s", "arm": arm, "outcome": "finished", "seed": seed, "modes": modes}
+        for arm, all_modes in (("all", (1000, 1000, 1000)), ("few", (400, 500, 600)))
+        for seed, modes in enumerate(all_modes)
+    ]
+    (few,) = contrasts(runs, {"s": OmegaConf.create({"against": "all", "figures": ["modes"]})})
+    assert (few["found"], few["p"]) == (-500, pytest.approx(0.001, abs=0.001))
+    assert not recwarn
+
+
 def test_a_study_that_is_not_there_is_named_with_those_that_are(monkeypatch, capsys):
     monkeypatch.setattr(study.sys, "argv", ["study", "nonsense"])
     with pytest.raises(SystemExit) as end:
