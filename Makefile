@@ -30,7 +30,7 @@ torture: install ## kill trainings 20 times each, of one process and of two, and
 	$(BIN)/python -m tests.torture
 	$(BIN)/python -m tests.torture --steps 1000 trainer=ddp_cpu
 
-study: install ## run or complete one of experiments/'s studies: make study NAME=upsampling (about an hour)
+study: install ## run or complete one of experiments/'s studies: make study NAME=upsampling (an hour or two)
 	$(BIN)/python -m experiments.study $(NAME) $(if $(SEEDS),--seeds $(SEEDS))
 
 bench: install ## images per second, memory and start-up, side by side with a bare loop and the usual example (25 minutes)
