@@ -227,15 +227,25 @@ def test_arms_are_compared_with_theirs_by_ratios_and_differences():
     base, near, far = (1.0, 2.0, 4.0), (1.2, 2.0, 4.1), (6.0, 7.0, 9.0)
     runs = made("s", "base", *base) + made("s", "far", *far) + made("s", "near", *near)
     runs += made("t", "alone", *near) + made("t", "one", 1.0)
-    runs += [{"sweep": "s", "arm": "far", "outcome": "no digits", "seed": 3, "frechet": 900.0, "cb2": 80.0}]
+    runs += made("u", "apart", *far)
+    failed = {"outcome": "no digits", "seed": 3, "frechet": 900.0, "cb2": 80.0}
+    runs += [failed | {"sweep": "s", "arm": "far"}, failed | {"sweep": "u", "arm": "apart"}]
     settings = {
         "s": OmegaConf.create({"against": "base", "figures": ["frechet", "cb2"]}),
         "t": OmegaConf.create({"against": "s/base", "figures": ["frechet"]}),
+        "u": OmegaConf.create({"against": "s/base", "figures": ["cb2"]}),
     }
     rows = contrasts(runs, settings)
     compared = {(row["arm"], row["figure"]): row for row in rows}
     arms = (("far", "frechet"), ("near", "frechet"), ("far", "cb2"), ("near", "cb2"), ("alone", "frechet"))
-    assert tuple(compared) == (*arms, ("one", "frechet"))
+    assert tuple(compared) == (*arms, ("one", "frechet"), ("apart", "cb2"))
+
+    apart = compared["apart", "cb2"]  # which no other arm is asked for: Student's test
+    test = stats.ttest_ind(far, base)
+    assert (apart["as"], apart["n"], apart["n_against"]) == ("difference", 3, 3)  # the failed run is none
+    assert apart["found"] == pytest.approx(22 / 3 - 7 / 3)
+    assert apart["p"] == pytest.approx(test.pvalue, abs=0.001)
+    assert (apart["low"], apart["high"]) == pytest.approx(test.confidence_interval(0.95), rel=0.01)
 
     ratio = compared["far", "frechet"]  # with another arm beside it; the failed run is none
     assert (ratio["as"], ratio["n"], ratio["n_against"]) == ("ratio", 3, 3)
@@ -243,10 +253,9 @@ def test_arms_are_compared_with_theirs_by_ratios_and_differences():
     together = stats.dunnett(np.log(far), np.log(near), control=np.log(base), rng=0)
     low, high = together.confidence_interval(0.95).low[0], together.confidence_interval(0.95).high[0]
     assert (ratio["low"], ratio["high"]) == pytest.approx((math.exp(low), math.exp(high)))
-
-    difference = compared["near", "cb2"]
-    assert difference["as"] == "difference"
-    assert difference["found"] == pytest.approx(7.3 / 3 - 7 / 3)
+    assert ratio["low"] < ratio["found"] < ratio["high"]
+    assert compared["near", "frechet"]["p"] > stats.ttest_ind(np.log(near), np.log(base)).pvalue
+    assert compared["near", "cb2"]["found"] == pytest.approx(7.3 / 3 - 7 / 3)
 
     alone = compared["alone", "frechet"]  # the only one of its sweep with runs enough: Student's test
     test = stats.ttest_ind(np.log(near), np.log(base))
