@@ -15,6 +15,7 @@ from experiments.tables import LEARNED, Row
 
 DISTANCES = ("val/frechet",)
 ABREAST = 5  # pictures of a row
+LEGEND = 2.2  # inches beside the panels
 WIDE = 4  # times the smallest value: from there a distance is drawn in proportion
 
 
@@ -30,7 +31,7 @@ def over_training(rows: Iterable[Row], figures: dict[str, str], path: Path, titl
     rows: of a study's curves.csv; figures: the column of each panel and what its axis is called; x: that of all.
     """
     rows = list(rows)
-    drawing = Figure(figsize=(5 * len(figures), 4.2), layout="constrained")
+    drawing = Figure(figsize=(5 * len(figures) + LEGEND, 4.2), layout="constrained")
     panels = drawing.subplots(1, len(figures), squeeze=False)[0]
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     for axes, (figure, label) in zip(panels, figures.items(), strict=True):
@@ -52,7 +53,8 @@ def over_training(rows: Iterable[Row], figures: dict[str, str], path: Path, titl
             axes.set_yscale("log")
         axes.set(xlabel=x, ylabel=label)
         axes.grid(alpha=0.3)
-    panels[0].legend(fontsize=7, frameon=False)
+    names = panels[0].get_legend_handles_labels()
+    drawing.legend(*names, loc="outside right upper", fontsize=7, frameon=False)  # failed runs can be anywhere inside
     drawing.suptitle(title, fontsize=10)
     drawing.savefig(path, dpi=110)
 

@@ -305,4 +305,5 @@ def test_curves_over_training_are_means_of_what_has_learned_and_lines_of_what_ha
     failed = (":", [2, 4], [4, 6])
     assert lines == [failed, ("-", [4], [4.5]), failed, ("-", [2, 4], [2.5, 4.5])]  # one seed of a has no step 2
     assert distance.get_ylabel() == "distance"
+    assert [text.get_text() for text in drawing.legends[0].texts] == ["a", "b"]
     assert all(len(line.get_xdata()) == 0 for line in empty.lines)

@@ -15,7 +15,7 @@ from dcgan.trained import latents, load_generator
 from experiments.bench import bare, begin, speeds, write
 from experiments.plots import over_training
 from experiments.study import config_of, examples, finished, identity, with_earlier
-from experiments.tables import Row, read
+from experiments.tables import LEARNED, Row, read
 
 HERE = Path(__file__).parent
 FIGURES = {"val/cb2": "CB2, dB", "val/pv2": "PV2, %", "val/pv4": "PV4, %"}
@@ -71,7 +71,8 @@ def spectra(runs: dict[str, Path], path: Path) -> None:
 
 def main() -> None:
     begin()
-    curves = [row for row in read(HERE / "curves.csv") if row["step"] != "0"]
+    # without failed runs, whose checkerboards are so large that nothing else could be seen
+    curves = [row for row in read(HERE / "curves.csv") if row["step"] != "0" and row["outcome"] == LEARNED]
     if runs := finished(HERE.name):
         write(HERE / "begin.csv", with_earlier(HERE / "begin.csv", [began(run) for run in runs]))
     measured: list[Row] = []
