@@ -13,8 +13,8 @@ from dcgan.checks import check_int
 class TransposedConv(nn.ConvTranspose2d):
     """Transposed convolution of stride 2, the DCGAN paper's "fractionally-strided convolution".
 
-    kernel_size: 4 covers every output pixel equally often; 3 and 5 do not, which is where checkerboards come
-    from (Odena et al. 2016, "Deconvolution and checkerboard artifacts"). Raises ValueError below 2.
+    kernel_size: 4 covers every output pixel equally often, 3 and 5 do not (Odena et al. 2016, "Deconvolution and
+    checkerboard artifacts"); all begin with a checkerboard (experiments/upsampling). Raises ValueError below 2.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True, *, kernel_size: int = 4) -> None:

@@ -15,7 +15,7 @@ from experiments.tables import LEARNED, Row
 
 DISTANCES = ("val/frechet",)
 ABREAST = 5  # pictures of a row
-LEGEND = 2.2  # inches beside the panels
+LEGEND = 2.8  # inches beside the panels
 WIDE = 4  # times the smallest value: from there a distance is drawn in proportion
 
 
@@ -55,7 +55,7 @@ def over_training(rows: Iterable[Row], figures: dict[str, str], path: Path, titl
         axes.grid(alpha=0.3)
     names = panels[0].get_legend_handles_labels()
     drawing.legend(*names, loc="outside right upper", fontsize=7, frameon=False)  # failed runs can be anywhere inside
-    drawing.suptitle(title, fontsize=10)
+    panels[0].set_title(title, fontsize=10, loc="left")
     drawing.savefig(path, dpi=110)
 
 
