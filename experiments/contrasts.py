@@ -55,7 +55,7 @@ def contrasts(runs: list[Row], sweeps: dict[str, DictConfig]) -> list[Row]:
 def dunnett(arms: dict[Arm, tuple[float, ...]], base: tuple[float, ...], ratios: bool) -> dict[Arm, Row]:
     """Dunnett's comparison of several arms with one (1955): differences of means, or ratios of geometric ones, with
     intervals that hold for all arms together in 95 % of studies, and the p-values to them. One variance is estimated
-    from all, for three seeds tell little of each arm's own. NaN for an arm with fewer than two values, or a base.
+    from all, for a few seeds tell little of each arm's own. NaN for an arm with fewer than two values, or a base.
     """
     into, back = (math.log, math.exp) if ratios else (float, float)
     shared = {"as": "ratio" if ratios else "difference", "n_against": len(base)}

@@ -168,7 +168,7 @@ def test_a_study_is_run_and_written_down_and_only_completed_the_second_time(tiny
     assert not curves[0]["val/frechet"]
     assert curves[2]["val/frechet"] == f"{float(runs[2]['frechet']):.5g}"
     with Image.open(folder / "rates.png") as picture:
-        assert picture.width == 1100  # distance and coverage
+        assert picture.width == 1408  # distance and coverage, and the legend
     with Image.open(folder / "rates_samples.png") as picture:
         assert picture.width == 330  # the arm that has run
     compared = rows(folder / "contrasts.csv")
