@@ -255,7 +255,10 @@ def test_arms_are_compared_with_theirs_by_ratios_and_differences():
     assert (ratio["low"], ratio["high"]) == pytest.approx((math.exp(low), math.exp(high)))
     assert ratio["low"] < ratio["found"] < ratio["high"]
     assert compared["near", "frechet"]["p"] > stats.ttest_ind(np.log(near), np.log(base)).pvalue
-    assert compared["near", "cb2"]["found"] == pytest.approx(7.3 / 3 - 7 / 3)
+
+    difference = compared["near", "cb2"]
+    assert difference["as"] == "difference"
+    assert difference["found"] == pytest.approx(7.3 / 3 - 7 / 3)
 
     alone = compared["alone", "frechet"]  # the only one of its sweep with runs enough: Student's test
     test = stats.ttest_ind(np.log(near), np.log(base))
