@@ -19,7 +19,7 @@ from dcgan.files import atomic_path, writing
 from dcgan.gan import GAN
 from dcgan.health import Health
 from dcgan.interruption import WARNING, Interrupted, Interruption
-from dcgan.resuming import NOT_THE_SAME, set_optimizers, set_position
+from dcgan.resuming import NOT_THE_SAME, compare_data, set_optimizers, set_position
 from dcgan.seal import seal
 from dcgan.trained import FORMAT, read_checkpoint
 from dcgan.validation import Validation
@@ -74,6 +74,7 @@ class Checkpoints(L.Callback):
         self.monitor, self.validation, self.health, self.interruption = monitor, validation, health, interruption
         self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
         self.started = False  # whether a step has been made
+        self.begun_at = -1  # the step that the current batch was begun at; another one once the batch is done
         self.saved_step = -1  # of the state in last.ckpt
         self.good: dict[str, Any] | None = None  # the last state that was saved or remembered
         self.rescued = False  # whether last.ckpt is written out of memory, after the run folder was lost
@@ -90,6 +91,9 @@ class Checkpoints(L.Callback):
             with writing(self.path, INSTEAD), atomic_path(self.path) as temporary:
                 shutil.copyfile(str(trainer.ckpt_path), temporary)
         self.saved_step = gan.step
+
+    def on_train_batch_start(self, trainer: L.Trainer, gan: GAN, batch: Tensor, batch_idx: int) -> None:
+        self.begun_at = gan.step
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         self.started = True
@@ -119,20 +123,34 @@ class Checkpoints(L.Callback):
             self.save(trainer, gan)
 
     def on_exception(self, trainer: L.Trainer, gan: GAN, exception: BaseException) -> None:
+        if self.saved_step >= 0:  # the training has begun
+            self.rescue(trainer, gan, live=not isinstance(exception, NonFiniteError))
         if isinstance(exception, NonFiniteError):
-            if self.good is not None and self.good["step"] > self.saved_step:
-                self.rescue(trainer, self.good)
             state = f"{self.path} holds the last good state, of step {self.saved_step}"
             exception.args = (f"{exception}; {state}; a lower optimizer.lr often helps",)
             exception.first = self.rolled_back is None
-        elif isinstance(exception, OSError) and self.good is not None and not self.path.exists():
-            with suppress(UserError, OSError):
-                self.rescue(trainer, self.good)
-                self.rescued = True
 
-    def rescue(self, trainer: L.Trainer, state: dict[str, Any]) -> None:
-        trainer.strategy.save_checkpoint(state, self.path)
-        self.saved_step = state["step"]
+    def rescue(self, trainer: L.Trainer, gan: GAN, live: bool) -> None:
+        """Save the last complete state where last.ckpt does not hold it yet and can be written. No error in here takes
+        the place of the one that has ended the training.
+
+        live: whether the networks may be saved as they are, if their last step is complete, else the copy in memory.
+        """
+        # between two epochs Lightning's counters belong to neither
+        complete = gan.step > self.begun_at and trainer.fit_loop.epoch_loop.batch_progress.current.ready > 0
+        # of several processes the others may be past saving their part
+        if live and complete and gan.step > self.saved_step and trainer.world_size == 1:
+            with suppress(Exception):
+                self.require_finite(trainer, gan)
+                for logger in trainer.loggers:
+                    with suppress(OSError):
+                        logger.save()
+                self.remember(trainer)
+        gone = not self.path.exists()
+        if trainer.is_global_zero and self.good is not None and (gone or self.good["step"] > self.saved_step):
+            with suppress(Exception):
+                trainer.strategy.save_checkpoint(self.good, self.path)
+                self.saved_step, self.rescued = self.good["step"], gone
 
     def minutes_due(self, trainer: L.Trainer) -> bool:
         if self.every_n_minutes is None:
@@ -177,6 +195,7 @@ class Checkpoints(L.Callback):
         checkpoint["dataset"] = trainer.datamodule.dataset_name
         checkpoint["processes"] = trainer.world_size
         checkpoint["images"] = trainer.datamodule.n_images
+        checkpoint["fingerprint"] = trainer.datamodule.fingerprint
         checkpoint["rolled_back"] = self.rolled_back
 
     def on_load_checkpoint(self, trainer: L.Trainer, gan: GAN, checkpoint: dict[str, Any]) -> None:
@@ -186,6 +205,7 @@ class Checkpoints(L.Callback):
                 f"the checkpoint was made with {checkpoint['images']:,} training images, now there are "
                 f"{trainer.datamodule.n_images:,}: give it the same data"
             )
+        compare_data(checkpoint["fingerprint"], trainer)
         set_position(checkpoint, trainer)
         set_optimizers(checkpoint, gan)
         if checkpoint["processes"] != trainer.world_size and trainer.is_global_zero:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from dcgan.checks import UserError
 from dcgan.cpu import ask_mkl_for_other_kernels
+from dcgan.output import lenient_output
 
 if TYPE_CHECKING:
     import torch
@@ -59,13 +60,14 @@ def run(command: Callable[[], object]) -> None:
     """Run a Hydra command; errors end it as `fail` says."""
     ask_mkl_for_other_kernels()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors over instead of printing a cut traceback
-    try:
-        command()
-    except Exception as error:
-        fail(error)
-    except KeyboardInterrupt:  # a training that has begun saves first: dcgan.interruption
-        print("error: interrupted", file=sys.stderr)
-        sys.exit(130)
+    with lenient_output():
+        try:
+            command()
+        except Exception as error:
+            fail(error)
+        except KeyboardInterrupt:  # a training that has begun saves first: dcgan.interruption
+            print("error: interrupted", file=sys.stderr)
+            sys.exit(130)
 
 
 def main(

@@ -1,14 +1,13 @@
 """Data modules whose images fit in memory. They serve training batches in the networks' range; test images never
 enter training."""
 
-import copy
 import gzip
 import hashlib
 import math
-import os
 import socket
 import zlib
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from dcgan.batches import BatchIndices, ResumableLoader
+from dcgan.cache import digest
 from dcgan.checks import UserError, check_int, first_line
 from dcgan.pixels import PixelRange, fit_images
 from dcgan.trusted import rebuild
@@ -29,6 +29,7 @@ class MissingDataError(UserError):
     """A data set is neither here nor can it be downloaded."""
 
 
+MACHINE = ("root", "workers")  # the keys of a data module that a checkpoint does not decide
 Batch = tuple[Float[Tensor, "b c h w"], Int64[Tensor, " b"] | None]
 
 
@@ -96,6 +97,12 @@ class ImageData(L.LightningDataModule):
         """Images that are trained on."""
         raise NotImplementedError
 
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Digests of the images that are trained on, for a checkpoint. "content": another one is of other images;
+        "modified", where there is one: of times, which a mere copy changes too."""
+        raise NotImplementedError
+
     def examples(self, indices: list[int]) -> tuple[UInt8[Tensor, "n c h w"], list[str] | None]:
         """Those training images, and the names of their classes, where they have some."""
         raise NotImplementedError
@@ -155,6 +162,10 @@ class InMemoryData(ImageData):
     def n_images(self) -> int:
         return len(self.train_images)
 
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        return {"content": digest([self.train_images, self.train_labels])}
+
     def examples(self, indices: list[int]) -> tuple[UInt8[Tensor, "n c h w"], list[str] | None]:
         return self.train_images[indices], [str(label) for label in self.train_labels[indices].tolist()]
 
@@ -197,7 +208,12 @@ class TorchvisionData(InMemoryData):
         seed: int = 0,
     ) -> None:
         super().__init__(image_size, channels, pixels, batch_size, batches_per_step, limit, classes, labelled, seed)
-        self.dataset, self.root = dataset, Path(root)
+        from torchvision.datasets import MNIST  # takes a second that the other data sets do not need
+
+        if not (isinstance(dataset, type) and issubclass(dataset, MNIST)):
+            raise ValueError(f"data.dataset must be a subclass of torchvision.datasets.MNIST, got {dataset!r}")
+        self.root = Path(root)
+        self.dataset: Any = dataset  # whose list of files only these classes have
 
     def prepare_data(self) -> None:
         raw = self.root / self.dataset.__name__ / "raw"
@@ -282,21 +298,23 @@ class Digits(InMemoryData):
         return images[part, None], labels[part]
 
 
+def on_this_machine(data: dict[str, Any], cfg: DictConfig) -> dict[str, Any]:
+    """Return the config of a data module that comes from a checkpoint with the folder and the number of processes of
+    this command: a file must choose neither."""
+    given = {key: cfg.data[key] for key in MACHINE if key in data and key in cfg.data}
+    return {key: value for key, value in data.items() if key not in MACHINE} | given
+
+
 def data_of(path: Path, checkpoint: dict[str, Any], cfg: DictConfig, overrides: list[str]) -> ImageData:
     """The data module that a checkpoint was trained with.
 
-    cfg, overrides: of the command, which may say where this machine has the data and nothing else of it.
+    cfg, overrides: of the command, which says where this machine has the data and nothing else of it.
     """
-    choice, config = checkpoint["choices"]["data"], copy.deepcopy(checkpoint["config"])
+    choice, config = checkpoint["choices"]["data"], checkpoint["config"]
     for override in overrides:
         key, _, value = override.partition("=")
         if key == "data" and value != choice:
             raise UserError(f"{path} was trained on data={choice}, not on {value}: leave data= out")
         if key.startswith("data.") and key != "data.root":
             raise UserError(f"{key} is the checkpoint's: leave it out")
-    # a checkpoint that has come from another machine finds the data where this one has them
-    if "root" in config["data"] and (
-        os.environ.get("DCGAN_DATA_DIR") or any(o.startswith("data.root=") for o in overrides)
-    ):
-        config["data"]["root"] = cfg.data.root
-    return rebuild(config, "data")
+    return rebuild({"data": on_this_machine(config["data"], cfg)}, "data")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,9 @@ def explained(trainer: L.Trainer, run_dir: Path, checkpoints: Checkpoints, ckpt_
     except SharedError as error:
         error.silent = not trainer.is_global_zero
         raise
-    except UserError:
+    except UserError as error:
+        if checkpoints.started:
+            error.args = (f"{error}; {kept(checkpoints)}",)
         raise
     except OSError as error:
         if not is_of(run_dir, error):
@@ -48,6 +51,7 @@ def explained(trainer: L.Trainer, run_dir: Path, checkpoints: Checkpoints, ckpt_
             ) from error
         if ckpt_path is not None and not checkpoints.started:
             raise unfit(ckpt_path, error) from error
+        print(f"note: {kept(checkpoints)}", file=sys.stderr)
         raise
 
 

@@ -6,6 +6,7 @@ import sys
 import threading
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,11 +18,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dcgan.batches import ResumableLoader
+from dcgan.cache import digest
 from dcgan.checks import UserError, check_int, first_line
 from dcgan.data import Batch, ImageData, class_shares
 from dcgan.pixels import PixelRange
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
+FORMATS = ("JPEG", "PNG")  # whatever a file is called: Pillow would start Ghostscript for PostScript
 ON_BROKEN = ("raise", "skip")
 TRIES = 100  # pictures in a row, then it is no picture folder
 TOLD = 10  # on the terminal
@@ -69,7 +72,7 @@ class Pictures(Dataset):
     def read(self, path: Path) -> UInt8[Tensor, "c h w"]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, and of sizes that are no reason to stop
-            with Image.open(path) as picture:
+            with Image.open(path, formats=FORMATS) as picture:
                 upright = ImageOps.exif_transpose(picture).convert("L" if self.channels == 1 else "RGB")
                 fitted = ImageOps.fit(upright, (self.image_size, self.image_size), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(fitted)).reshape(self.image_size, self.image_size, -1).permute(2, 0, 1)
@@ -143,8 +146,8 @@ class ImageFolder(ImageData):
         if not self.root.is_dir():
             raise UserError(f"there is no folder {self.root}: set data.root to the folder of your pictures")
         found = (path for path in self.root.rglob("*") if path.suffix.lower() in SUFFIXES)
-        # a pipe would never end; a link to nothing is a broken picture
-        paths = sorted(path for path in found if path.is_file() or path.is_symlink())
+        # a pipe, or a link to one, would never end; a link to nothing is a broken picture
+        paths = sorted(path for path in found if path.is_file() or not path.exists())
         if not paths:
             raise UserError(f"no .jpg, .jpeg or .png file below {self.root}: set data.root to the folder of them")
         labels = self.labels_of(paths) if self.labelled else None
@@ -209,6 +212,17 @@ class ImageFolder(ImageData):
     @property
     def n_images(self) -> int:
         return len(self.pictures)
+
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        names, stats = [], []
+        for path in self.pictures.paths:
+            names.append(path.relative_to(self.root).as_posix())
+            stats.append(path.stat() if path.exists() else path.lstat())  # a link to nothing has a time of its own
+        return {
+            "content": digest([names, [stat.st_size for stat in stats]]),
+            "modified": digest([[stat.st_mtime_ns for stat in stats]]),
+        }
 
     def examples(self, indices: list[int]) -> tuple[UInt8[Tensor, "n c h w"], list[str] | None]:
         images, labels = self.whole(collate([self.pictures[i] for i in indices]))

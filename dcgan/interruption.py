@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a cluster's warning: finish the step, save, say how to go on."""
+"""Ctrl-C, SIGTERM, a closed terminal and a cluster's warning: finish the step, save, say how to go on."""
 
 import os
 import signal
@@ -11,13 +11,14 @@ import torch
 
 from dcgan.checks import SharedError
 
-STOP = (signal.SIGINT, signal.SIGTERM)
+STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WARNING = signal.SIGUSR1  # SLURM's, some time before it ends a job
 AGREE_EVERY_N_STEPS = 10  # processes; each time one waits for the others
 
 
 class Interrupted(SharedError):
-    """The run was told to stop. Exit code 130 after Ctrl-C and 143 after SIGTERM, as shells expect."""
+    """The run was told to stop. Exit code 128 and the signal's number, as shells expect: 130 after Ctrl-C, 143 after
+    SIGTERM, 129 after SIGHUP."""
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
@@ -56,7 +57,8 @@ class Interruption:
 
     def listen(self) -> None:
         for number in STOP:
-            signal.signal(number, self.remember)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup means what it says
+                signal.signal(number, self.remember)
         handler = signal.getsignal(WARNING)
         if callable(handler) and handler != self.remember:  # Lightning's, where it finds SLURM
             self.on_warning = handler

@@ -21,7 +21,7 @@ class Adam:
             raise ValueError(f"betas must be two numbers in [0, 1), got {betas!r}")
         for beta in betas:
             check_number("betas", beta, 0, 1, brackets="[)")
-        self.lr, self.betas = lr, (betas[0], betas[1])
+        self.lr, self.betas = float(lr), (float(betas[0]), float(betas[1]))  # torch takes no integer beside a float
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Adam:
         """fused: one kernel for all parameters instead of several for each, on the CPU and on CUDA alike."""

@@ -14,9 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dcgan.checks import UserError, check_number, first_line
 from dcgan.cli import explain
+from dcgan.data import on_this_machine
 from dcgan.gan import GAN
 from dcgan.settings import AROUND
 from dcgan.sweeps import rank
+from dcgan.trusted import refuse_foreign
 
 NOT_THE_SAME = "what comes is not, bit for bit, what it would have been"
 # what a resumed run may change: how long, where, and what is written; never the maths
@@ -69,9 +71,16 @@ def resumed_config(
                 f"{key} cannot change when a run goes on (the checkpoint has {old!r}): leave it out, or start a new "
                 "run without ckpt_path"
             )
+    given = {override.lstrip("+~").partition("=")[0] for override in overrides}
     precision = checkpoint["config"]["trainer"]["precision"]
-    if saved.trainer.precision != precision and rank() == 0:
+    saved.trainer = cfg.trainer
+    if "trainer.precision" not in given:
+        saved.trainer.precision = precision
+    elif saved.trainer.precision != precision and rank() == 0:
         print(f"note: {saved.trainer.precision} after {precision}: {NOT_THE_SAME}", file=sys.stderr)
+    saved.data = on_this_machine(saved.data, cfg)
+    if "evaluator" not in given:
+        refuse_foreign(plain(saved), ["evaluator"])
     saved.ckpt_path = cfg.ckpt_path
     return saved
 
@@ -79,6 +88,26 @@ def resumed_config(
 def plain(value: Any) -> Any:
     """Containers and scalars that compare by value."""
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def compare_data(saved: dict[str, str], trainer: L.Trainer) -> None:
+    """Raise UserError where the training images are others than those of a checkpoint; say so where their files were
+    only written since.
+
+    saved: the checkpoint's `ImageData.fingerprint`.
+    """
+    now = trainer.datamodule.fingerprint
+    if saved["content"] != now["content"]:
+        raise UserError(
+            "the training images are not those that the checkpoint was made with: give it the same data (data.root=), "
+            "or start a new run without ckpt_path"
+        )
+    if saved != now and trainer.is_global_zero:
+        print(
+            "note: the files of the training images were written since the checkpoint was made, with the same names "
+            f"and sizes: if they are others, {NOT_THE_SAME}",
+            file=sys.stderr,
+        )
 
 
 def set_position(checkpoint: dict[str, Any], trainer: L.Trainer) -> None:
@@ -94,6 +123,8 @@ def set_position(checkpoint: dict[str, Any], trainer: L.Trainer) -> None:
     length = len(data.batch_indices(data.n_images))
     done = before["ready"] * checkpoint["processes"] // trainer.world_size
     done = length if batches["is_last_batch"] else min(done, length)
+    # the loader may be a batch further: it has handed one out that no step was made of
+    loop["state_dict"]["combined_loader"] = [{"delivered": done % length * trainer.world_size}]
     # saved at the end of a batch, which Lightning takes for completed when all callbacks are through
     batches["current"] = {"ready": done, "started": done, "processed": done, "completed": done - 1}
     over = epochs["current"]["processed"]

@@ -17,23 +17,29 @@ FAILURE = "failure.txt"  # why a job of a sweep has failed
 
 # what a kill in the middle of a write leaves; an evaluation of one of the checkpoints may be writing others
 LEFTOVERS = ("checkpoints/.*.ckpt.*.tmp", "samples/.*.tmp", ".*.tmp")
-WAIT_SECONDS = 10  # a killed run's reading processes notice it within five
+WAIT_SECONDS = 30  # the workers of a killed sweep notice it within two, and have ten to save and end
 
 
 @contextmanager
 def sole_owner(run_dir: Path) -> Iterator[None]:
     """In here no other training writes into `run_dir`; what a killed one has left half written goes.
 
-    UserError where another training is at work there.
+    Another training there is waited for, for it may be about to end. UserError where it does not.
     """
+    lock = FileLock(run_dir / ".hydra" / "lock")
     try:
-        with FileLock(run_dir / ".hydra" / "lock", timeout=WAIT_SECONDS):
-            for pattern in LEFTOVERS:
-                for path in run_dir.glob(pattern):
-                    path.unlink(missing_ok=True)
-            yield
+        try:
+            owned = lock.acquire(timeout=0)
+        except Timeout:
+            print(f"note: another training works in {run_dir}: waiting for it to end", file=sys.stderr)
+            owned = lock.acquire(timeout=WAIT_SECONDS)
     except Timeout as error:
         raise UserError(f"another training works in {run_dir}: stop it, or choose another hydra.run.dir") from error
+    with owned:
+        for pattern in LEFTOVERS:
+            for path in run_dir.glob(pattern):
+                path.unlink(missing_ok=True)
+        yield
 
 
 def folder_of(checkpoint: Path) -> Path | None:

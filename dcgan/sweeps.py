@@ -1,10 +1,15 @@
 """Sweeps: where each job goes, and which of them failed."""
 
 import hashlib
+import multiprocessing
 import os
 import re
+import signal
 import sys
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from dcgan.run_folder import FAILURE
 
 LONGEST_NAME = 120  # file systems stop at 255
+WATCH = "watch of the sweep"
+LOOK_SECONDS = 2
+GRACE_SECONDS = 10  # in which a training whose sweep has ended may save its state
+ENDED = 128 + signal.SIGTERM
 
 
 def short_hash(text: str) -> str:
@@ -67,6 +76,31 @@ def several_processes(cfg: DictConfig) -> bool:
     """Whether the trainer asks for more than one process; -1 devices are all there are."""
     devices = cfg.trainer.devices
     return cfg.trainer.strategy != "auto" or (devices != 1 and not (OmegaConf.is_list(devices) and len(devices) == 1))
+
+
+@contextmanager
+def bound_to_sweep() -> Iterator[None]:
+    """A job in here, if it is in a process that a parallel sweep has started, ends when the sweep's own process does:
+    it is told to save its state, and the process begins no further job."""
+    parent = multiprocessing.parent_process()
+    if parent is None or parent.pid is None:
+        yield
+        return
+    if not any(thread.name == WATCH for thread in threading.enumerate()):
+        threading.Thread(target=watch_sweep, args=(parent.pid,), name=WATCH, daemon=True).start()
+    try:
+        yield
+    finally:
+        if os.getppid() != parent.pid:
+            os._exit(ENDED)
+
+
+def watch_sweep(sweep: int) -> None:
+    while os.getppid() == sweep:
+        time.sleep(LOOK_SECONDS)
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os._exit(ENDED)
 
 
 class SweepReport(Callback):

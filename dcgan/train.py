@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from dcgan import cli
 from dcgan.checks import UserError
 from dcgan.files import write_text
+from dcgan.output import lenient_output
 from dcgan.run_folder import (
     FAILURE,
     SUMMARY,
@@ -30,7 +31,7 @@ from dcgan.run_folder import (
     refuse_to_go_back,
     sole_owner,
 )
-from dcgan.sweeps import add_overrides, name_sweep, rank, several_processes
+from dcgan.sweeps import add_overrides, bound_to_sweep, name_sweep, rank, several_processes
 
 AUTO = "auto"  # ckpt_path: the newest checkpoint of the run folder, a new run where there is none
 
@@ -41,7 +42,7 @@ def resume(cfg: DictConfig, overrides: list[str], choices: dict[str, str]) -> tu
     from dcgan.trained import read_checkpoint
 
     checkpoint = read_checkpoint(cfg.ckpt_path)
-    groups = {override.partition("=")[0] for override in overrides} & set(choices)
+    groups = {override.partition("=")[0] for override in overrides} & set(choices) | {"trainer"}
     overridden = {group: choices[group] for group in groups}
     with fitting(cfg.ckpt_path):
         return resumed_config(checkpoint, cfg, choices, overrides), checkpoint["choices"] | overridden
@@ -100,16 +101,17 @@ def gpu_of_job(cfg: DictConfig, number: int) -> int | None:
 @hydra.main(version_base="1.3", config_path=str(cli.CONF), config_name="train")
 def task(cfg: DictConfig) -> None:
     job = HydraConfig.get()
-    try:
-        run_job(cfg, job)
-    except Exception as error:
-        if job.mode != RunMode.MULTIRUN or hasattr(error, "exit_code"):  # interrupted: so is the sweep
-            cli.fail(error)
-        # the other jobs go on; SweepReport tells at the end
-        failure = Path(job.runtime.output_dir) / FAILURE
-        reason = cli.explain(error) or traceback.format_exc()
-        print(f"failed       {failure.parent.name}: {reason.strip()}", file=sys.stderr)
-        write_text(failure, reason)
+    with bound_to_sweep(), lenient_output():  # a parallel sweep's processes do not begin in `main`
+        try:
+            run_job(cfg, job)
+        except Exception as error:
+            if job.mode != RunMode.MULTIRUN or hasattr(error, "exit_code"):  # interrupted: so is the sweep
+                cli.fail(error)
+            # the other jobs go on; SweepReport tells at the end
+            failure = Path(job.runtime.output_dir) / FAILURE
+            reason = cli.explain(error) or traceback.format_exc()
+            print(f"failed       {failure.parent.name}: {reason.strip()}", file=sys.stderr)
+            write_text(failure, reason)
 
 
 def prepare(arguments: list[str]) -> list[str]:

@@ -20,7 +20,7 @@ from dcgan.seal import check_seal
 from dcgan.seeding import Stream, derive_generator
 from dcgan.trusted import rebuild, refuse_unplain
 
-FORMAT = 4  # 3 had the features of the dense layers channel after channel
+FORMAT = 5  # 4 had no fingerprint of the data
 LATENT_BLOCK = 64
 BATCH = 200  # larger ones draw no faster (experiments/sampling)
 WHOLE = 32  # batches of a multiple of it draw an image with the same arithmetic; a single image has another one

@@ -32,7 +32,7 @@ from dcgan.resuming import fitting
 from dcgan.run_folder import SUMMARY
 from dcgan.sweeps import rank, several_processes
 from dcgan.trained import read_checkpoint
-from dcgan.trusted import refuse_foreign
+from dcgan.trusted import MATHS, refuse_foreign
 from dcgan.validation import Validation
 
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -69,7 +69,7 @@ def attempt(cfg: Any, run_dir: Path, choices: dict[str, str], gpu: int | None) -
     """The training from its start or from cfg.ckpt_path to its end, and its summary."""
     with fitting(cfg.ckpt_path):
         config: Any = {**cast(dict, OmegaConf.to_container(cfg, resolve=True)), "ckpt_path": None}
-        refuse_foreign(config)  # whether it comes from a checkpoint or will go into one
+        refuse_foreign(config, MATHS)  # whether they come from a checkpoint or will go into one
         step = read_checkpoint(cfg.ckpt_path)["step"] if cfg.ckpt_path else None
 
         L.seed_everything(cfg.seed, verbose=False)  # the weights' initialisation

@@ -1,7 +1,10 @@
-"""Objects from a config that comes with a checkpoint: whoever wrote that file must not choose what code runs here."""
+"""Objects from a config that comes with a checkpoint: whoever wrote that file must not choose what code runs here.
 
-import re
-from collections.abc import Iterator
+From a file come only the parts that define the maths, each from a closed list of modules. What opens files, starts
+processes or talks to a network (trainers, loggers, callbacks, Inception's weights) is the command line's alone.
+"""
+
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any
 
@@ -9,26 +12,55 @@ from hydra.utils import instantiate
 
 from dcgan.checks import UserError, first_line
 
-CLASS = re.compile(r"(dcgan(?:\.\w+)+|torch\.nn|lightning|lightning\.pytorch\.profilers)\.([A-Z]\w*)")
+NETWORKS = (
+    "dcgan.networks",
+    "dcgan.keras_mnist",
+    "dcgan.upsampling",
+    "dcgan.downsampling",
+    "dcgan.normalization",
+    "dcgan.prior",
+    "torch.nn",
+)
+DATA_SETS = "torchvision.datasets"  # by name, for a data module of dcgan's
+# each key of a config that may describe objects, and the modules that may define them
+MODULES = {
+    **dict.fromkeys(("model", "activation", "normalization", "prior"), NETWORKS),
+    **dict.fromkeys(("discriminator", "discriminator_activation", "discriminator_normalization"), NETWORKS),
+    "initialization": ("dcgan.networks",),
+    "output": ("torch.nn", "dcgan.pixels"),
+    "loss": ("dcgan.losses",),
+    "penalty": ("dcgan.penalties",),
+    "optimizer": ("dcgan.optimizers",),
+    "data": ("dcgan.data", "dcgan.image_folder", "dcgan.stacked", "dcgan.pixels", DATA_SETS),
+    "evaluator": (
+        "dcgan.metrics.distances",
+        "dcgan.metrics.coverage",
+        "dcgan.metrics.classes",
+        "dcgan.metrics.checkerboard",
+        "dcgan.metrics.memorization",
+    ),
+}
+MATHS = tuple(key for key in MODULES if key != "evaluator")  # what a checkpoint is read back with
 LARGEST = 10_000  # a whole config has some 300 entries
-DATA_SET = re.compile(r"torchvision\.datasets\.[A-Z]\w*")
 
 
-def is_trusted(node: dict[str, Any]) -> bool:
-    """Whether the `_target_` is a class that dcgan, torch.nn or lightning define, under the name it has there, and not
-    one that a module of theirs happens to import; or the name of a data set of torchvision's."""
-    target = str(node["_target_"])
-    if target == "hydra.utils.get_class":
-        return DATA_SET.fullmatch(str(node.get("path"))) is not None
-    found = CLASS.fullmatch(target)
-    if found is None:
+def is_trusted(node: dict[str, Any], modules: tuple[str, ...]) -> bool:
+    """Return True if the node's `_target_` is a class that one of the modules defines, under the name it has there, or
+    the name of one of torchvision's data sets where these are among the modules."""
+    target, named = node["_target_"], target_of_name(node) if DATA_SETS in modules else None
+    if named is not None:
+        return named.startswith(f"{DATA_SETS}.") and named.removeprefix(f"{DATA_SETS}.").isidentifier()
+    module, _, name = str(target).rpartition(".")
+    if module not in modules or module == DATA_SETS:
         return False
-    module, name = found.groups()
-    try:
-        defined = getattr(import_module(module), name, None)
-    except ImportError:
-        return False
-    return isinstance(defined, type) and defined.__module__.partition(".")[0] == module.partition(".")[0]
+    defined = getattr(import_module(module), name, None)
+    # torch.nn shows its classes under a shorter name than that of the module they are in
+    return isinstance(defined, type) and f"{defined.__module__}.".startswith(f"{module}.")
+
+
+def target_of_name(node: dict[str, Any]) -> str | None:
+    """Return the path of a node that stands for a class by its name, as conf/data has them; None for other nodes."""
+    return str(node.get("path")) if node["_target_"] == "hydra.utils.get_class" else None
 
 
 def nodes(tree: Any) -> Iterator[Any]:
@@ -59,26 +91,33 @@ def refuse_unplain(tree: Any) -> None:
         pass
 
 
-def refuse_foreign(tree: Any) -> None:
-    """Raise UserError where anything in plain containers would be built from code that is not known to be harmless."""
-    for node in nodes(tree):
-        if isinstance(node, dict) and "_target_" in node and not is_trusted(node):
-            raise UserError(
-                f"the config names {node['_target_']}, which is no class of dcgan, torch.nn or lightning: a checkpoint "
-                "must not choose what code runs; put your class into a module of dcgan"
-            )
+def refuse_foreign(config: dict[str, Any], keys: Iterable[str]) -> None:
+    """Raise UserError where a part of the config would be built from a class that is not on the list of its key.
+
+    keys: of the parts, those that the config has not are passed over.
+    """
+    for key in keys:
+        modules = MODULES.get(key, ())
+        for node in nodes(config.get(key)):
+            if isinstance(node, dict) and "_target_" in node and not is_trusted(node, modules):
+                raise UserError(
+                    f"the config's {key} names {target_of_name(node) or node['_target_']}, which is no class of "
+                    f"{', '.join(modules) or 'any module'}: a checkpoint must not choose what code runs; put your "
+                    f"class there, or give {key}= on the command line"
+                )
 
 
 def rebuild(config: dict[str, Any], key: str) -> Any:
-    """The object that a checkpoint's config describes at `key`, "a.b" for b in a.
+    """Return the object that a checkpoint's config describes at `key`, "a.b" for b in a.
 
     UserError where that is foreign (see `refuse_foreign`) or cannot be built by this version.
     """
     try:
-        tree: Any = config
-        for name in key.split("."):
+        part, *names = key.split(".")
+        refuse_foreign(config, [part])
+        tree: Any = config[part]
+        for name in names:
             tree = tree[name]
-        refuse_foreign(tree)
         return instantiate(tree)
     except UserError:
         raise

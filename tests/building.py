@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 
 from dcgan import training
 from dcgan.gan import GAN
-from dcgan.trusted import refuse_foreign
+from dcgan.trusted import MATHS, refuse_foreign
 from tests.conftest import compose_config
 
 
@@ -25,6 +25,6 @@ class TwoSteps:
 
 def build_gan(*overrides: str) -> GAN:
     config = compose_config(*overrides)
-    refuse_foreign(OmegaConf.to_container(config, resolve=True))  # as a training does
+    refuse_foreign(OmegaConf.to_container(config, resolve=True), MATHS)  # as a training does
     torch.manual_seed(0)
     return training.build_gan(config)

@@ -220,7 +220,8 @@ def test_broken_pictures_are_left_out_counted_and_named(dcgan_train, folder, wor
     assert outcome.err.count("\n") == 3
     for path in broken:
         assert outcome.err.count(f"note: left out {path}, which cannot be read (") == 1
-    assert dcgan_train("ckpt_path=run/checkpoints/last.ckpt").code == 0  # nothing is left to do
+    resumed = dcgan_train("ckpt_path=run/checkpoints/last.ckpt", f"data.root={folder}")
+    assert resumed.code == 0, resumed.err  # nothing is left to do
     assert json.loads(Path("run/summary.json").read_text())["broken_files"] == broken
     shutil.rmtree("run")
     outcome = train_on(dcgan_train, folder, f"data.workers={workers}")
@@ -251,6 +252,23 @@ def test_pipes_and_folders_are_no_pictures_and_bombs_are_broken_ones(folder):
         assert "pipe.png" not in names
         assert "folder.png" not in names
         assert data.pictures[names.index("bomb.png")].image is None
+
+
+def test_a_link_to_a_pipe_is_no_picture_and_postscript_is_not_run(folder, monkeypatch):
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was started"))
+    os.mkfifo(folder / "pipe")
+    (folder / "black" / "link.png").symlink_to(folder / "pipe")
+    (folder / "black" / "script.png").write_text(
+        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 16\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    data = instantiate(compose_config("data=image_folder", f"data.root={folder}", "data.image_size=8").data)
+    with in_time():
+        data.setup("fit")
+        names = [path.name for path in data.pictures.paths]
+        assert "link.png" not in names
+        script = data.pictures[names.index("script.png")]
+        assert script.image is None
+        assert "cannot identify image file" in next(iter(script.broken.values()))
 
 
 def test_an_unknown_wish_for_broken_pictures_is_refused(folder):

@@ -92,3 +92,9 @@ def test_defaults_are_the_documented_ones():
     )
     assert config.optimizer.generator.lr == config.optimizer.discriminator.lr == 2e-4
     assert list(config.optimizer.generator.betas) == [0.5, 0.999]
+
+
+def test_integers_are_numbers_too_where_torch_wants_floats():
+    """WGAN-GP's betas are 0 and .9, and so they are typed."""
+    for optimizer in build_gan(*TINY, "optimizer.betas=[0,0.9]", "optimizer.lr=1").configure_optimizers():
+        assert optimizer.defaults["betas"] == (0, 0.9)

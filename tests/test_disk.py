@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dcgan import callbacks, checkpointing
 from dcgan.checkpointing import Checkpoints
 from dcgan.files import atomic_path
+from dcgan.losses import NonSaturating
 from dcgan.trained import read_checkpoint
 from tests.conftest import TINY
 from tests.runs import RUN, differing, weights
@@ -108,15 +110,72 @@ def test_a_folder_that_cannot_be_written_to_is_told(dcgan_train, tmp_path):
 
 
 def test_a_run_folder_that_vanishes_is_told_and_what_is_in_memory_is_saved(dcgan_train, monkeypatch):
-    monkeypatch.setattr(checkpointing, "REMEMBER_EVERY_N_STEPS", 5)
     when(11, lambda: shutil.rmtree("run"), monkeypatch)
     outcome = dcgan_train(*OFTEN, "checkpoints.every_n_steps=1000")
     assert outcome.code == 1
     assert "Traceback" not in outcome.err
     assert "the run folder" in outcome.err
     assert "is gone (moved, deleted, or on a disk that is): what was in memory is saved again; mend" in outcome.err
-    assert "last.ckpt, which holds step 10" in outcome.err
-    assert assert_whole(Path("run"), 10) == 10
+    at = assert_whole(Path("run"), 11)
+    assert f"last.ckpt, which holds step {at}" in outcome.err
+
+
+def test_any_error_behind_a_step_leaves_that_step_saved(dcgan_train, monkeypatch):
+    def fail():
+        raise LookupError("a bug")
+
+    with monkeypatch.context() as patch:
+        when(7, fail, patch)
+        with pytest.raises(LookupError):
+            dcgan_train(*TINY, *RUN, "max_steps=12", "metrics.every_n_steps=5")
+    assert assert_whole(Path("run"), 7) == 7
+    outcome = dcgan_train("ckpt_path=run/checkpoints/last.ckpt")
+    assert outcome.code == 0, outcome.err
+    dcgan_train(*TINY, *RUN, "max_steps=12", "metrics.every_n_steps=5", "hydra.run.dir=whole")
+    assert differing(weights("whole"), weights()) == []
+
+
+def test_an_error_within_a_step_leaves_the_last_complete_one_saved(dcgan_train, monkeypatch, capfd):
+    monkeypatch.setattr(checkpointing, "REMEMBER_EVERY_N_STEPS", 5)
+    generator, calls = NonSaturating.generator, []
+
+    def fail(self, fake_logits):
+        calls.append(1)
+        if len(calls) == 8:  # D has made its update of that step
+            raise LookupError("a bug")
+        return generator(self, fake_logits)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NonSaturating, "generator", fail)
+        with pytest.raises(LookupError):
+            dcgan_train(*TINY, *RUN, "max_steps=12")
+    assert "note: mend that and go on with ckpt_path=" in capfd.readouterr().err
+    assert assert_whole(Path("run"), 5) < 8
+    assert dcgan_train("ckpt_path=run/checkpoints/last.ckpt").code == 0
+    dcgan_train(*TINY, *RUN, "max_steps=12", "hydra.run.dir=whole")
+    assert differing(weights("whole"), weights()) == []
+
+
+def test_an_error_between_steps_leaves_the_last_one_saved_and_no_batch_is_left_out(dcgan_train):
+    """A picture that cannot be read, in a batch that the loader has counted as delivered."""
+    folder = Path("pictures")
+    folder.mkdir()
+    for i in range(40):
+        Image.new("L", (8, 8), 6 * i).save(folder / f"{i:02d}.png")
+    where = ["data=image_folder", "data.root=pictures", "data.workers=0"]
+    common = [*TINY, *RUN, *where, "data.image_size=8", "max_epochs=2"]
+    assert dcgan_train(*common, "hydra.run.dir=whole").code == 0
+    whole = (folder / "30.png").read_bytes()
+    (folder / "30.png").write_bytes(bytes(len(whole)))  # of the same size, and not among those of the preview
+    outcome = dcgan_train(*common)
+    assert outcome.code == 1
+    assert "pictures/30.png cannot be read" in outcome.err
+    at = assert_whole(Path("run"), 1)
+    assert at < 5
+    assert f"last.ckpt, which holds step {at}" in outcome.err
+    (folder / "30.png").write_bytes(whole)
+    assert dcgan_train("ckpt_path=run/checkpoints/last.ckpt", *where).code == 0
+    assert differing(weights("whole"), weights()) == []
 
 
 def test_a_slow_disk_is_told(dcgan_train, monkeypatch):

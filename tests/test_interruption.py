@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dcgan.interruption import Interruption
 from tests.conftest import TINY
 from tests.runs import differing, weights
 from tests.torture import members
@@ -69,7 +70,7 @@ def step(folder: Path) -> int:
     return torch.load(folder / "run" / "checkpoints" / "last.ckpt", weights_only=True)["step"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interrupted_run_saves_and_says_how_to_go_on(tmp_path, mnist_root, number, code):
     with training(tmp_path, mnist_root, "trainer=cpu") as process:
         process.send_signal(number)
@@ -78,6 +79,36 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(tmp_path, mnist_root, nu
     assert step(tmp_path) >= 10
     assert f"interrupted at step {step(tmp_path)}: go on with ckpt_path=" in err
     assert err.count("\n") == 1
+
+
+def test_a_closed_terminal_ends_no_run_that_was_told_to_ignore_it():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with Interruption().listening():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) not in (signal.SIG_IGN, signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+# a line of progress at each step
+TALKATIVE = "from dcgan import progress, train; progress.LINE_SECONDS = 0; train.main()"
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_output_that_cannot_be_written_ends_no_training(tmp_path, mnist_root, full):
+    """The reader of a pipe has gone, or the disk of a log is full."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    device = os.open("/dev/full", os.O_WRONLY)
+    done = subprocess.run(
+        [sys.executable, "-c", TALKATIVE, *TINY, "trainer=cpu", "hydra.run.dir=run", "max_steps=30"], cwd=tmp_path,
+        stdout=device if full else writer, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert step(tmp_path) == 30
+    assert (tmp_path / "run" / "summary.json").exists()
 
 
 def test_a_signal_that_reaches_the_reading_processes_too_loses_no_step(tmp_path, mnist_root):

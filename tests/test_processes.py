@@ -159,6 +159,7 @@ def test_two_processes_that_were_killed_end_as_if_they_had_not_been(tmp_path, mn
     for step in (4,):  # make torture has the other places
         killed = tmp_path / f"whole_at_{step}"
         command = [sys.executable, "-m", "dcgan.train", f"ckpt_path={killed}/checkpoints/last.ckpt"]
+        command.append("trainer=ddp_cpu")
         run(*command, cwd=tmp_path, **environment)
         assert differences(tmp_path / "whole", killed) == []
 

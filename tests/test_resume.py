@@ -2,18 +2,25 @@
 
 import csv
 import json
+import os
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from PIL import Image
 
 from dcgan.loggers import CSVMetrics
+from dcgan.resuming import resumed_config
 from dcgan.run_folder import sole_owner
-from tests.conftest import TINY, idx_bytes
+from tests.conftest import TINY, compose_config, idx_bytes
 from tests.runs import RUN, differing, events, keep_states, weights
+from tests.test_trained import changed
 from tests.torture import differences
 
 
@@ -24,7 +31,7 @@ def test_a_resumed_run_of_pictures_read_by_workers_ends_where_the_uninterrupted_
     common = [*TINY, "trainer=cpu", "data=image_folder", "data.root=pictures", "data.image_size=8", "data.workers=1"]
     dcgan_train(*common, "max_steps=7", "hydra.run.dir=whole")
     dcgan_train(*common, "max_steps=6", "hydra.run.dir=run")  # in the middle of the second epoch
-    outcome = dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=7")
+    outcome = dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=7", "data.root=pictures")
     assert outcome.err == ""
     assert differing(weights("whole"), weights("run")) == []
 
@@ -58,7 +65,7 @@ def test_a_run_that_was_killed_at_any_place_ends_as_if_it_had_not_been(dcgan_tra
         undo()
     for step in kills:
         run = Path(f"whole_at_{step}")
-        outcome = dcgan_train(f"ckpt_path={run}/checkpoints/last.ckpt")
+        outcome = dcgan_train(f"ckpt_path={run}/checkpoints/last.ckpt", "trainer=cpu")
         assert outcome.code == 0, outcome.err
         assert outcome.err == ""
         assert differences(Path("whole"), run) == []
@@ -73,11 +80,11 @@ def test_a_run_that_is_killed_at_the_end_of_one_epoch_after_the_other_repeats_no
     for i, step in enumerate((8, 16, 24)):
         undo = keep_states(step)
         try:
-            dcgan_train(*(["ckpt_path=auto"] if i else common), f"hydra.run.dir={run}")
+            dcgan_train(*(["ckpt_path=auto", "trainer=cpu"] if i else common), f"hydra.run.dir={run}")
         finally:
             undo()
         run += f"_at_{step}"
-    assert dcgan_train("ckpt_path=auto", f"hydra.run.dir={run}").code == 0
+    assert dcgan_train("ckpt_path=auto", "trainer=cpu", f"hydra.run.dir={run}").code == 0
     assert differences(Path("whole"), Path(run)) == []
 
 
@@ -139,6 +146,75 @@ def test_what_is_not_the_same_when_a_run_goes_on_is_said_or_refused(dcgan_train,
     assert "the checkpoint was made with 64 training images, now there are 60: give it the same data" in outcome.err
 
 
+def test_other_images_of_the_same_number_are_refused(dcgan_train, mnist_root):
+    dcgan_train(*TINY, *RUN, "max_steps=1")
+    path = Path(shutil.copytree(mnist_root, "other")) / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    outcome = dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=2", "data.root=other")
+    assert outcome.code == 1
+    assert "the training images are not those that the checkpoint was made with" in outcome.err
+    path.write_bytes(whole)
+    assert dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=2", "data.root=other").err == ""
+
+
+def test_other_pictures_of_the_same_number_are_refused_and_touched_ones_told(dcgan_train):
+    folder = Path("pictures")
+    folder.mkdir()
+    for i in range(8):
+        Image.new("L", (8, 8), 8 * i).save(folder / f"{i}.png")
+    where = ["data.root=pictures", "data.workers=0"]
+    common = [*TINY, *RUN, "data=image_folder", "data.image_size=8", *where]
+    resume = ["ckpt_path=run/checkpoints/last.ckpt", "data=image_folder", *where]
+    assert dcgan_train(*common, "max_steps=1").code == 0
+    assert dcgan_train(*resume, "max_steps=2").err == ""
+    os.utime(folder / "3.png")
+    outcome = dcgan_train(*resume, "max_steps=3")
+    assert outcome.code == 0, outcome.err
+    assert "note: the files of the training images were written since the checkpoint was made" in outcome.err
+    (folder / "3.png").rename(folder / "9.png")
+    outcome = dcgan_train(*resume, "max_steps=4")
+    assert outcome.code == 1
+    assert "the training images are not those that the checkpoint was made with" in outcome.err
+
+
+def test_machine_folders_and_processes_are_not_the_checkpoints(plain_run, dcgan_train, mnist_root, monkeypatch):
+    def plant(content):
+        config = content["config"]
+        profiler = {"_target_": "lightning.pytorch.profilers.SimpleProfiler", "dirpath": "outside", "filename": "x"}
+        config["trainer"] |= {"profiler": profiler, "devices": 7, "default_root_dir": "outside", "accelerator": "gpu"}
+        config["data"]["root"] = "outside"
+
+    path = changed(plain_run, Path("evil.ckpt"), plant)
+    monkeypatch.setenv("DCGAN_DATA_DIR", str(shutil.copytree(mnist_root, "moved")))
+    outcome = dcgan_train(f"ckpt_path={path}", "max_steps=5", "hydra.run.dir=run", "trainer=cpu")
+    assert outcome.code == 0, outcome.err
+    assert not Path("outside").exists()
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["processes"] == 1
+    assert summary["config"]["data"]["root"] == "moved"
+    assert summary["choices"]["trainer"] == "cpu"
+
+
+def test_the_number_of_reading_processes_is_not_the_checkpoints():
+    checkpoint = {"config": compose_config("data=image_folder", "data.workers=150"), "choices": {}}
+    checkpoint["config"] = OmegaConf.to_container(checkpoint["config"], resolve=True)
+    for cfg, workers in ((compose_config(), 2), (compose_config("data=image_folder", "data.workers=3"), 3)):
+        resumed = resumed_config(checkpoint, cfg, {}, [])
+        assert instantiate(resumed.data).workers == workers
+
+
+def test_a_metric_that_reads_a_file_of_its_choice_is_not_the_checkpoints(plain_run, dcgan_train):
+    def plant(content):
+        content["config"]["evaluator"] = {"_target_": "dcgan.metrics.inception.InceptionDistance", "weights": "x"}
+
+    resume = [f"ckpt_path={changed(plain_run, Path('evil.ckpt'), plant)}", "max_steps=5", "hydra.run.dir=run"]
+    outcome = dcgan_train(*resume, "trainer=cpu")
+    assert outcome.code == 1
+    assert "code runs; put your class there, or give evaluator= on the command line" in outcome.err
+    assert dcgan_train(*resume, "trainer=cpu", "evaluator=none").code == 0
+
+
 def test_a_table_of_something_else_is_named(dcgan_train):
     dcgan_train(*TINY, *RUN, "max_steps=1")
     Path("run/metrics.csv").write_text("a,b\n1,2\n")
@@ -160,6 +236,16 @@ def test_two_trainings_do_not_write_into_one_folder(dcgan_train, monkeypatch):
     assert "another training works in" in outcome.err
     assert not Path("run/.hydra/config.yaml").exists()  # nor into its record
     assert dcgan_train(*TINY, *RUN, "max_steps=1").code == 0
+
+
+def test_a_training_that_is_about_to_end_is_waited_for(dcgan_train):
+    Path("run/.hydra").mkdir(parents=True)
+    lock = FileLock("run/.hydra/lock", thread_local=False)
+    lock.acquire()
+    threading.Timer(1, lock.release).start()
+    outcome = dcgan_train(*TINY, *RUN, "max_steps=1")
+    assert outcome.code == 0, outcome.err
+    assert "run: waiting for it to end" in outcome.err
 
 
 def test_what_a_killed_run_left_half_written_goes(dcgan_train):

@@ -21,6 +21,7 @@ from dcgan.run_folder import refuse_other_settings
 from dcgan.sweeps import job_name, name_sweep
 from tests.conftest import TINY, compose_config
 from tests.runs import differing, weights
+from tests.torture import members
 
 RUN = ["trainer=cpu", "max_steps=2", "samples.steps=[0]"]
 
@@ -227,6 +228,38 @@ def test_the_joblib_launcher_runs_jobs_in_parallel_processes(tmp_path, mnist_roo
     assert done.returncode == 1
     assert "failed       seed=-1: seed must be an integer >= 0, got -1" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_jobs_of_a_parallel_sweep_end_with_it_and_a_rerun_goes_on_with_them(
+    tmp_path, mnist_root, dcgan_train, number
+):
+    settings = [*TINY, "trainer=cpu", "evaluator=none", "samples.steps=[0,40]", "sweep.name=mine", "skip_finished=true"]
+    command = ["-m", *settings, "max_steps=500"]
+    parallel = ["seed=0,1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dcgan.train", *command, *parallel], cwd=tmp_path, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, env=os.environ | {"DCGAN_DATA_DIR": str(mnist_root)}, start_new_session=True,
+    )  # fmt: skip
+    sweep = Path("runs/sweeps/mine")
+    try:
+        end = time.monotonic() + 120
+        while len(list(sweep.glob("*/samples/step_000040.png"))) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        process.send_signal(number)
+        process.wait(10)
+        outcome = dcgan_train(*command, "seed=0,1")
+        assert outcome.code == 0, outcome.err
+        assert outcome.out.count("goes on from") == 2  # each has saved what it had
+        end = time.monotonic() + 30
+        while members(process.pid):
+            assert time.monotonic() < end, f"processes {members(process.pid)} are left"
+            time.sleep(0.05)
+        assert not (sweep / "seed=2").exists()
+    finally:
+        for pid in members(process.pid):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_sweep_folders_are_below_runs_sweeps():

@@ -82,7 +82,7 @@ GRIDS = {"samples": from_samples, "checkpoints": from_checkpoints}
 def read_picture(path: Path) -> np.ndarray:
     """(height, width, 3)"""
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=("PNG",)) as file:
             return np.array(file.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)}): remove it") from error
