@@ -36,11 +36,12 @@ study: install ## run or complete one of experiments/'s studies: make study NAME
 bench: install ## images per second, memory and start-up, side by side with a bare loop and the usual example (25 minutes)
 	$(BIN)/python -m experiments.throughput.measure
 
-check: install ## the quick half of the gate: format, lint and types
+check: install ## the quick half of the gate: format, lint, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
-lock: ## solve requirements.lock anew from pyproject.toml (needs uv)
+lock: ## solve requirements.lock again from pyproject.toml (needs uv)
 	uv pip compile --generate-hashes --no-emit-index-url --universal --python-version 3.11 --all-extras \
 		--no-header --quiet --upgrade pyproject.toml --output-file requirements.lock

@@ -1,23 +1,23 @@
-"""The laboratory for deep convolutional GANs: see, measure and change how a DCGAN works.
+"""A laboratory for deep convolutional GANs: see, measure and change how a DCGAN works.
 
-from dcgan import load_generator
-images = load_generator("RUN/checkpoints/last.ckpt").sample(64, seed=0)
+>>> from dcgan import load_generator
+>>> images = load_generator("RUN/checkpoints/last.ckpt").sample(64, seed=0)
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dcgan.trained import TrainedGenerator as TrainedGenerator
-    from dcgan.trained import load_generator as load_generator
+    from dcgan.sampling.trained_generator import TrainedGenerator as TrainedGenerator
+    from dcgan.sampling.trained_generator import load_generator as load_generator
 
 __version__ = "0.1.0"
 __all__ = ["TrainedGenerator", "load_generator"]
 
 
 def __getattr__(name: str) -> Any:
-    """Torch is imported when it is used: the commands start without it."""
+    """Import torch on first use, so that the commands start without it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from dcgan import trained
+    from dcgan.sampling import trained_generator
 
-    return getattr(trained, name)
+    return getattr(trained_generator, name)

@@ -1,4 +1,4 @@
-"""Sum up runs: `python -m dcgan.compare FOLDER`."""
+"""Compare runs over seeds: `python -m dcgan.compare FOLDER`."""
 
 import csv
 import io
@@ -8,67 +8,77 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from dcgan import cli
-from dcgan.checks import UserError
-from dcgan.comparison import Run, Spread, against_best, find_runs, group_runs, ranked, spreads
-from dcgan.files import atomic_path, write_text
+from dcgan.common import command
+from dcgan.common.atomic_files import atomic_path, write_text
+from dcgan.common.errors import UserError
+from dcgan.runs.statistics import (
+    Row,
+    Run,
+    SeedStatistics,
+    find_runs,
+    group_runs,
+    p_values_against_best,
+    rank_groups,
+    seed_statistics,
+)
 
-LEVEL = 0.05
-Row = tuple[str, Spread, float | None]  # a group, its figure, and p against the best group
+SIGNIFICANCE_LEVEL = 0.05
+DIRECTIONS = ("lower", "higher", "zero")
 
 
-def rows_of(groups: dict[str, list[Run]], figure: str, better: str) -> list[Row]:
-    """The groups, best first where the figure has a direction."""
-    of = ranked(spreads(groups, figure), better)
-    p = against_best(of, better) if better in ("lower", "higher", "zero") and len(of) > 1 else {}
-    return [(name, spread, p.get(name)) for name, spread in of.items()]
+def comparison_rows(groups: dict[str, list[Run]], metric: str, better: str) -> list[Row]:
+    """Return a row per group, best first if the metric has a direction."""
+    ranked = rank_groups(seed_statistics(groups, metric), better)
+    p = p_values_against_best(ranked, better) if better in DIRECTIONS and len(ranked) > 1 else {}
+    return [(name, values, p.get(name)) for name, values in ranked.items()]
 
 
 def verdict(p: float | None) -> str:
-    """What the seeds say of the difference to the best group."""
+    """Describe the difference to the best group by its p-value: NaN if there is no test, None for the best group."""
     if p is None:
         return ""
     if math.isnan(p):
-        return "one seed: no telling"
-    return f"worse (p = {p:.2g})" if p < LEVEL else f"not told apart from the best by these seeds (p = {p:.2g})"
+        return "one seed: no test"
+    return f"worse (p = {p:.2g})" if p < SIGNIFICANCE_LEVEL else f"no significant difference to the best (p = {p:.2g})"
 
 
-def number(spread: Spread) -> str:
-    """Mean ± half the interval's width, which has two digits that count; so many decimals has the mean."""
-    half = spread.half_width
+def format_mean(values: SeedStatistics) -> str:
+    """Return mean ± half-width of the interval, with as many decimals as give the half-width two significant digits."""
+    half = values.half_width
     if math.isnan(half) or half == 0:
-        return f"{spread.mean:.4g}"
+        return f"{values.mean:.4g}"
     decimals = max(0, 1 - math.floor(math.log10(half)))
-    return f"{spread.mean:.{decimals}f} ± {half:.{decimals}f}"
+    return f"{values.mean:.{decimals}f} ± {half:.{decimals}f}"
 
 
-def lines(tables: dict[str, list[Row]], better: dict[str, str], left_out: dict[Path, str]) -> list[str]:
-    """Markdown that reads well on a terminal too."""
-    text = [
-        "Mean ± 95 % interval over seeds (Student's t); p: Welch's test against the best group, Holm-corrected over "
-        "all pairs.",
+def to_markdown(tables: dict[str, list[Row]], better: dict[str, str], excluded: dict[Path, str]) -> str:
+    lines = [
+        "Mean ± half-width of the 95 % confidence interval over seeds (Student's t). p: Welch's t-test against the",
+        "best group, Holm-corrected over all pairs of groups.",
         "",
     ]
-    for figure, rows in tables.items():
+    for metric, rows in tables.items():
         width = max(len(name) for name, *_ in rows)
-        direction = {"zero": "nearest to 0 first"}.get(better[figure], f"{better[figure]} is better")
-        text += [f"### {figure} ({direction})", "", f"| {'runs':<{width}} | mean | n | against the best |"]
-        text += ["| --- | --- | --- | --- |"]
-        text += [f"| {name:<{width}} | {number(spread)} | {spread.n} | {verdict(p)} |" for name, spread, p in rows]
-        text.append("")
-    if left_out:
-        text += ["### left out", "", *(f"- {folder} {reason}" for folder, reason in left_out.items()), ""]
-    return text
+        direction = {"zero": "closer to 0"}.get(better[metric], better[metric])
+        lines += [f"### {metric} ({direction} is better)", "", f"| {'runs':<{width}} | mean | n | against the best |"]
+        lines += ["| --- | --- | --- | --- |"]
+        lines += [
+            f"| {name:<{width}} | {format_mean(values)} | {values.n} | {verdict(p)} |" for name, values, p in rows
+        ]
+        lines.append("")
+    if excluded:
+        lines += ["### excluded", "", *(f"- {folder} {reason}" for folder, reason in excluded.items()), ""]
+    return "\n".join(lines)
 
 
-def as_csv(tables: dict[str, list[Row]]) -> str:
+def to_csv(tables: dict[str, list[Row]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(("figure", "runs", "mean", "half_width", "n", "p_against_best"))
-    for figure, rows in tables.items():
-        for name, spread, p in rows:
-            half = None if math.isnan(spread.half_width) else spread.half_width
-            writer.writerow((figure, name, spread.mean, half, spread.n, None if p is None or math.isnan(p) else p))
+    for metric, rows in tables.items():
+        for name, values, p in rows:
+            half = None if math.isnan(values.half_width) else values.half_width
+            writer.writerow((metric, name, values.mean, half, values.n, None if p is None or math.isnan(p) else p))
     return buffer.getvalue()
 
 
@@ -77,39 +87,38 @@ def compare(cfg: DictConfig) -> None:
         raise UserError("give the folder of the runs: python -m dcgan.compare FOLDER")
     folder = Path(cfg.folder)
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}: give one that has runs below it")
-    runs, left_out = find_runs(folder, cfg.full)
+        raise UserError(f"there is no folder {folder}: give a folder that contains runs")
+    runs, excluded = find_runs(folder, cfg.full)
     if not runs:
-        reasons = "; ".join(f"{place} {reason}" for place, reason in left_out.items())
+        reasons = "; ".join(f"{run_dir} {reason}" for run_dir, reason in excluded.items())
         raise UserError(f"no run below {folder} can be compared" + (f": {reasons}" if reasons else ""))
     groups = group_runs(runs)
-    better = {name: direction for run in runs for name, direction in run.better.items()}
-    figures = dict.fromkeys(name for run in runs for name in run.figures)
-    tables = {figure: rows_of(groups, figure, better.get(figure, "")) for figure in figures}
-    tables = {figure: rows for figure, rows in tables.items() if rows}
-    shown = {figure: rows for figure, rows in tables.items() if better.get(figure) in ("lower", "higher", "zero")}
+    better = {metric: direction for run in runs for metric, direction in run.better.items()}
+    metrics = dict.fromkeys(metric for run in runs for metric in run.metrics)
+    tables = {metric: comparison_rows(groups, metric, better.get(metric, "")) for metric in metrics}
+    tables = {metric: rows for metric, rows in tables.items() if rows}
+    directed = {metric: rows for metric, rows in tables.items() if better.get(metric) in DIRECTIONS}
 
-    text = lines(shown, better, left_out)
-    Console(soft_wrap=True, highlight=False, markup=False).print("\n".join(text))
-    from dcgan.plots import comparison_plot  # matplotlib takes a second
+    text = to_markdown(directed, better, excluded)
+    Console(soft_wrap=True, highlight=False, markup=False).print(text)
+    from dcgan.runs.plots import comparison_plot
 
     out = Path(cfg.out) if cfg.out is not None else folder
-    for name, content in (("compare.csv", as_csv(tables)), ("compare.md", "\n".join(text))):
+    for name, content in (("compare.csv", to_csv(tables)), ("compare.md", text)):
         write_text(out / name, content)
     with atomic_path(out / "compare.png") as temporary:
-        comparison_plot(shown, better).savefig(temporary, format="png")
+        comparison_plot(directed, better).savefig(temporary, format="png")
     print(f"table        {out / 'compare.md'}, {out / 'compare.csv'}")
     print(f"plot         {out / 'compare.png'}")
 
 
 def prepare(arguments: list[str]) -> list[str]:
-    """The folder may stand alone."""
-    named = [f"folder={a}" if "=" not in a and not a.startswith("-") else a for a in arguments]
-    return [f"folder={a}" if "=" in a and Path(a).is_dir() else a for a in named]
+    """Add folder= to an argument without a key, which may contain "=" if it is a folder."""
+    return [f"folder={a}" if (Path(a).is_dir() if "=" in a else not a.startswith("-")) else a for a in arguments]
 
 
 def main() -> None:
-    cli.main("compare", compare, prepare)
+    command.main("compare", compare, prepare)
 
 
 if __name__ == "__main__":

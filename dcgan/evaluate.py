@@ -1,6 +1,6 @@
-"""Put figures on a generator's images: `python -m dcgan.evaluate checkpoint=CKPT` or `samples=FILE.npy`.
+"""Evaluate generated images: `python -m dcgan.evaluate checkpoint=CKPT` or `samples=FILE.npy`.
 
-Only what reads the command line is imported up here; the evaluation itself is `dcgan.evaluation`.
+Only what reads the command line is imported here. The evaluation itself is `dcgan.evaluation`.
 """
 
 from pathlib import Path
@@ -9,19 +9,19 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from dcgan import cli
-from dcgan.sweeps import add_overrides
+from dcgan.common import command
+from dcgan.runs.sweeps import add_overrides
 
 
-def act(cfg: DictConfig) -> None:
-    from dcgan.evaluation import evaluate
+def run_evaluation(cfg: DictConfig) -> None:
+    from dcgan.evaluation.run import evaluate
 
     job: Any = HydraConfig.get()
     evaluate(cfg, Path(job.runtime.output_dir), list(job.overrides.task), job.runtime.choices.data)
 
 
-def prepare(arguments: list[str]) -> list[str]:
-    """A checkpoint's evaluation goes beside it, not into a folder of its own."""
+def prepare_arguments(arguments: list[str]) -> list[str]:
+    """Add the checkpoint's folder as the run folder, and replace probe=true."""
     arguments = ["probe=linear" if argument == "probe=true" else argument for argument in arguments]
     for argument in arguments:
         key, _, value = argument.partition("=")
@@ -32,7 +32,7 @@ def prepare(arguments: list[str]) -> list[str]:
 
 
 def main() -> None:
-    cli.main("evaluate", act, prepare)
+    command.main("evaluate", run_evaluation, prepare_arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Look around in a trained generator: `python -m dcgan.explore checkpoint=CKPT` opens a page of this machine's own.
+"""Explore a trained generator on a local web page: `python -m dcgan.explore checkpoint=CKPT`.
 
-Only what reads the command line is imported up here.
+Heavy imports are inside the functions, so that command-line errors are reported at once.
 """
 
 import os
@@ -10,47 +10,48 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dcgan import cli
-from dcgan.checks import UserError, check_int
+from dcgan.common import command
+from dcgan.common.arg_checks import check_int
+from dcgan.common.errors import UserError
 
 if TYPE_CHECKING:
-    from dcgan.explorer import Explorer
+    from dcgan.exporting.web_page import Explorer
 
-HOST = "127.0.0.1"  # nobody else can reach it
+HOST = "127.0.0.1"  # not reachable from other machines
 
 
 def make_explorer(cfg: DictConfig) -> "Explorer":
-    """Raises UserError and ValueError for what cannot be explored."""
+    """Raise UserError or ValueError if the checkpoint or the directions are not valid."""
     if not cfg.checkpoint:
         raise UserError("give checkpoint=RUN/checkpoints/last.ckpt")
-    from dcgan.explorer import Explorer
-    from dcgan.metrics.judge import judge_of
-    from dcgan.trained import load_generator
+    from dcgan.exporting.web_page import Explorer
+    from dcgan.sampling.base import load_matching_judge
+    from dcgan.sampling.trained_generator import load_generator
 
     generator = load_generator(Path(cfg.checkpoint), cfg.device)
     try:
-        judge = judge_of(generator)
+        judge = load_matching_judge(generator)
     except UserError as error:
-        print(f"note: {error}: images are shown without a verdict")
+        print(f"note: {error}: images are shown without a prediction")
         judge = None
     config: Any = OmegaConf.to_container(cfg)
     return Explorer(generator, judge, config["along"], config["directions"])
 
 
-def act(cfg: DictConfig) -> None:
+def explore(cfg: DictConfig) -> None:
     check_int("port", cfg.port, 1, 65535)
     if find_spec("gradio") is None:
         raise UserError("the page needs gradio, which is not installed: pip install 'dcgan[explore]'")
     explorer = make_explorer(cfg)
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    from dcgan.explorer import launch
+    from dcgan.exporting.web_page import launch
 
     print(f"page         http://{HOST}:{cfg.port}, until Ctrl-C", flush=True)
     launch(explorer, HOST, cfg.port, cfg.browser)
 
 
 def main() -> None:
-    cli.main("explore", act, cli.once)
+    command.main("explore", explore, command.reject_multirun)
 
 
 if __name__ == "__main__":

@@ -1,35 +1,35 @@
-"""Take a trained generator elsewhere: `python -m dcgan.export checkpoint=CKPT out=generator.onnx`.
+"""Export a trained generator: `python -m dcgan.export checkpoint=CKPT out=generator.onnx`.
 
-Only what reads the command line is imported up here.
+Heavy imports are inside the functions, so that command-line errors are reported at once.
 """
 
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from dcgan import cli
-from dcgan.checks import UserError
+from dcgan.common import command
+from dcgan.common.errors import UserError
 
 
-def act(cfg: DictConfig) -> None:
+def export(cfg: DictConfig) -> None:
     if not cfg.checkpoint:
         raise UserError("give checkpoint=RUN/checkpoints/last.ckpt")
-    from dcgan.exporting import WRITERS
-    from dcgan.files import writing
-    from dcgan.outputs import INSTEAD, check_place
-    from dcgan.trained import load_generator
+    from dcgan.common.atomic_files import write_errors
+    from dcgan.exporting.formats import WRITERS
+    from dcgan.sampling.trained_generator import load_generator
+    from dcgan.sampling.writers import ALTERNATIVE, check_output_path
 
     checkpoint, out = Path(cfg.checkpoint), Path(cfg.out)
-    check_place(out, tuple(WRITERS))
+    check_output_path(out, tuple(WRITERS))
     generator = load_generator(checkpoint, "cpu")
-    with writing(out, INSTEAD, (OSError,)):
+    with write_errors(out, ALTERNATIVE, (OSError,)):
         note = WRITERS[out.suffix](out, generator, checkpoint.with_suffix(".evaluation.json"))
     print(note)
     print(f"export       {out}")
 
 
 def main() -> None:
-    cli.main("export", act, cli.once)
+    command.main("export", export, command.reject_multirun)
 
 
 if __name__ == "__main__":

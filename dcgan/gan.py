@@ -1,41 +1,49 @@
-"""The training of a GAN: one discriminator and one generator update a step (Goodfellow et al. 2014, Algorithm 1)."""
+"""The training step of a GAN: discriminator and generator updates (Goodfellow et al. 2014, Algorithm 1)."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, cast
 
 import lightning as L
 import torch
 from jaxtyping import Float, Int64, UInt8
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
-from dcgan.checks import check_int, check_number
-from dcgan.ema import EMA
-from dcgan.losses import Loss
-from dcgan.networks import ImageModel, LatentModel, packed
-from dcgan.normalization import batch_norms
-from dcgan.optimizers import Adam
-from dcgan.passes import evaluating, frozen, separate_statistics, start_statistics
-from dcgan.penalties import GradientPenalty
-from dcgan.pixels import PixelRange
-from dcgan.processes import gather
-from dcgan.seeding import Stream, derive_generator, seed_device
+from dcgan.common.arg_checks import check_int, check_number
+from dcgan.common.seeding import Stream, derive_generator, seed_device
+from dcgan.data.pixel_range import PixelRange
+from dcgan.losses.adversarial import Loss
+from dcgan.losses.gradient_penalties import GradientPenalty
+from dcgan.models.discriminator import BaseDiscriminator, pack_images
+from dcgan.models.ema import EMA
+from dcgan.models.forward_modes import eval_mode, frozen, init_running_stats
+from dcgan.models.generator import BaseGenerator
+from dcgan.models.normalization import batch_norms
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class GAN(L.LightningModule):
-    """A generator and a discriminator, and how they train each other.
+    """A generator and a discriminator that train each other.
 
-    loss, penalty: objects that own their maths (`dcgan.losses`, `dcgan.penalties`).
-    discriminator_optimizer, generator_optimizer: called with the parameters.
-    pixels: the map between stored pixels and the networks' range.
-    discriminator_steps: D updates a step, each on its own real batch with fresh fakes.
-    ema_decay: of the average of G's weights that draws the samples; 0: G itself draws them.
-    seed: of the noise. fixed_n: latent vectors in `fixed_z`, the noise of the pictures that are compared over time, and
-    labels in `fixed_label`, each class in turn, where the networks are conditional.
-    Raises ValueError for counts below 1, fixed_n that are no whole packs, a decay outside [0, 1), and a penalty with
-    batch norm in D.
+    Args:
+        generator: Maps z (and a label) to images in the range of `pixels`.
+        discriminator: Maps images (and labels) to logits.
+        loss: The objectives of both networks.
+        discriminator_optimizer: Called with D's parameters.
+        generator_optimizer: Called with G's parameters.
+        pixels: The map between stored pixels and the networks' range.
+        penalty: Added to loss_d.
+        discriminator_steps: D updates per step, >= 1, each on its own real batch with fresh fakes.
+        ema_decay: Decay of the average of G's weights that generates the samples, in [0, 1); 0: no average.
+        seed: Seed of the noise, >= 0.
+        fixed_n: Number of vectors in `fixed_z`, the noise of the sample grids, and of labels in `fixed_label`, if the
+            networks are conditional. A multiple of D's pack.
+
+    Raises:
+        ValueError: An argument is out of range, or D has batch norm and a gradient penalty.
     """
 
     fixed_z: Tensor
@@ -43,11 +51,11 @@ class GAN(L.LightningModule):
 
     def __init__(
         self,
-        generator: LatentModel,
-        discriminator: ImageModel,
+        generator: BaseGenerator,
+        discriminator: BaseDiscriminator,
         loss: Loss,
-        discriminator_optimizer: Adam,
-        generator_optimizer: Adam,
+        discriminator_optimizer: OptimizerFactory,
+        generator_optimizer: OptimizerFactory,
         pixels: PixelRange,
         penalty: GradientPenalty | None = None,
         discriminator_steps: int = 1,
@@ -71,75 +79,55 @@ class GAN(L.LightningModule):
                 "set discriminator_normalization=layer"
             )
         self.automatic_optimization = False
-        # the memory format that convolutions are fastest in: experiments/hot_path
-        self.generator: LatentModel = generator.to(memory_format=torch.channels_last)
+        # the fastest memory format of convolutions: experiments/hot_path
+        self.generator: BaseGenerator = generator.to(memory_format=torch.channels_last)
         self.discriminator = discriminator.to(memory_format=torch.channels_last)
         self.loss, self.penalty, self.pixels = loss, penalty, pixels
         self.discriminator_optimizer, self.generator_optimizer = discriminator_optimizer, generator_optimizer
         self.discriminator_steps, self.seed = discriminator_steps, seed
-        self.step = 0  # batches, each with all its D updates and its G update
+        self.step = 0  # complete steps; Lightning's global_step counts optimizer steps
 
         rng = derive_generator(torch.device("cpu"), seed, Stream.FIXED)
-        self.register_buffer("fixed_z", generator.draw_z(fixed_n, rng.device, rng))
-        self.register_buffer("fixed_label", self.labels_in_turn(fixed_n))
+        self.register_buffer("fixed_z", generator.sample_z(fixed_n, rng.device, rng))
+        self.register_buffer("fixed_label", self.cycle_labels(fixed_n))
         rng = derive_generator(torch.device("cpu"), seed, Stream.STATISTICS)
-        start_statistics(generator, generator.draw_z(64, rng.device, rng), self.labels_in_turn(64))
+        init_running_stats(generator, generator.sample_z(64, rng.device, rng), self.cycle_labels(64))
         self.ema = EMA(generator, ema_decay) if ema_decay else None
-
-    def labels_in_turn(self, n: int) -> Int64[Tensor, " n"] | None:
-        """n labels, class after class; None where there are none."""
-        return torch.arange(n) % self.generator.classes if self.generator.classes else None
-
-    def on_fit_start(self) -> None:
-        if self.generator.classes:
-            for network in (self.generator, self.sampler):
-                network.label_prior.copy_(cast(Any, self.trainer).datamodule.label_prior())
-
-    def configure_optimizers(self) -> list[Optimizer]:
-        return [
-            self.discriminator_optimizer(self.discriminator.parameters()),
-            self.generator_optimizer(self.generator.parameters()),
-        ]
 
     def training_step(
         self, batch: tuple[Float[Tensor, "kn c h w"], Int64[Tensor, " kn"] | None], batch_idx: int
     ) -> dict[str, Tensor]:
-        self.seed_step()
+        # all random numbers of a step are a function of (seed, rank, step)
+        seed_device(self.device, self.seed, Stream.TRAINING, self.global_rank, self.step)
         outputs = self.update(*batch)
         if self.ema is not None:
             self.ema.update(self.generator, self.step)
         self.step += 1
         return outputs
 
-    def seed_step(self) -> None:
-        """All that this step draws on this process is a function of its number."""
-        seed_device(self.device, self.seed, Stream.TRAINING, self.global_rank, self.step)
-
     def update(self, images: Float[Tensor, "kn c h w"], labels: Int64[Tensor, " kn"] | None) -> dict[str, Tensor]:
-        """The D updates and the G update of one step; no word here may make the host wait for the device."""
+        """Update D `discriminator_steps` times and G once. Must not synchronize host and device."""
         optimizer_d, optimizer_g = cast(list[Optimizer], self.optimizers())
         real_batches = images.chunk(self.discriminator_steps)
         label_batches = [None] * len(real_batches) if labels is None else labels.chunk(self.discriminator_steps)
 
-        # D: ascend E[log D(x)] + E[log(1 - D(G(z)))], or the chosen loss's form of it
-        for k, (real, label) in enumerate(zip(real_batches, label_batches, strict=True), start=1):
-            z = self.generator.draw_z(len(real), self.device)
-            with torch.set_grad_enabled(k == len(real_batches)):  # only the last fakes have a G update to come
-                fake = self.generator(z, label)  # the reals' labels, which so tell nothing of real and fake
-            with separate_statistics(self.discriminator, 2):
-                both_labels = None if label is None else torch.cat((label, label))
-                logits = self.discriminator(torch.cat((real, fake.detach())), both_labels).float()
-            real_logits, fake_logits = logits.chunk(2)
-            loss_d = self.loss.discriminator(real_logits, fake_logits)
-            if self.penalty is not None:
-                critic = partial(self.discriminator, label=label)
-                packs = (packed(x, self.discriminator.pack) for x in (real, fake.detach()))
-                loss_d = loss_d + self.penalty.penalty(critic, *packs)
+        # D: maximize E[log D(x)] + E[log(1 - D(G(z)))], or the loss's variant of it.
+        for real, label in zip(real_batches, label_batches, strict=True):
+            z = self.generator.sample_z(len(real), self.device)
+            fake = self.generator(z, label)  # the real images' labels: a label must not reveal which images are real
+            with parametrize.cached():  # spectral norm: one power iteration per update (Miyato et al. 2018)
+                real_logits = self.discriminator(real, label).float()
+                fake_logits = self.discriminator(fake.detach(), label).float()
+                loss_d = self.loss.discriminator(real_logits, fake_logits)
+                if self.penalty is not None:
+                    critic = partial(self.discriminator, label=label)
+                    packs = (pack_images(x, self.discriminator.pack) for x in (real, fake.detach()))
+                    loss_d = loss_d + self.penalty(critic, *packs)
             optimizer_d.zero_grad()
             self.manual_backward(loss_d)
             optimizer_d.step()
 
-        # G: ascend E[log D(G(z))], or the chosen loss's form of it, through the D just updated
+        # G: maximize E[log D(G(z))], or the loss's variant of it, against the updated D.
         with frozen(self.discriminator):
             loss_g = self.loss.generator(self.discriminator(fake, label).float())
         optimizer_g.zero_grad()
@@ -155,59 +143,38 @@ class GAN(L.LightningModule):
 
     @property
     def optimizer_steps_per_step(self) -> int:
-        """Lightning's `global_step` counts optimizer steps: so many make one step."""
+        """Optimizer steps in one step: what Lightning's `global_step` grows by."""
         return self.discriminator_steps + 1
 
     @property
-    def sampler(self) -> LatentModel:
-        """The network that draws: the average of G's weights where there is one, else G."""
-        return self.generator if self.ema is None else cast(LatentModel, self.ema.network)
+    def sampler(self) -> BaseGenerator:
+        """The network that generates samples: the average of G's weights if there is one, else G."""
+        return self.generator if self.ema is None else cast(BaseGenerator, self.ema.network)
 
     @torch.no_grad()
     def sample(
         self, z: Float[Tensor, "n latent_dim"], label: Int64[Tensor, " n"] | None = None
     ) -> UInt8[Tensor, "n c h w"]:
-        """Images of z, drawn in eval mode: none depends on the others, and no running statistics move."""
-        with evaluating(self.sampler):
+        """Generate the images of z in eval mode: no image depends on the others, and no running statistics change."""
+        with eval_mode(self.sampler):
             return self.pixels.decode(self.sampler(z, label))
 
     def fresh_z(self, n: int) -> Float[Tensor, "n latent_dim"]:
-        """n latent vectors that belong to this step's pictures and touch no other random numbers."""
+        """Return n latent vectors that depend on the step, without touching the training's random state."""
         rng = derive_generator(self.device, self.seed, Stream.FRESH, self.step)
-        return self.generator.draw_z(n, self.device, rng)
+        return self.generator.sample_z(n, self.device, rng)
 
-    def buffers_of_ranks(self) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Each process's running statistics, and their mean, which is what one process would have tracked over all
-        the batches. A collective operation."""
-        own = {name: buffer for name, buffer in self.named_buffers() if name not in ("fixed_z", "fixed_label")}
-        ranks = gather(self.trainer, {name: buffer.cpu() for name, buffer in own.items()})
-        return ranks, {
-            name: torch.stack([rank[name].double() for rank in ranks]).mean(0).to(buffer.dtype)
-            for name, buffer in own.items()
-        }
+    def cycle_labels(self, n: int) -> Int64[Tensor, " n"] | None:
+        """Return the labels 0, 1, ..., 0, 1, ... for n images, None for unconditional networks."""
+        return torch.arange(n) % self.generator.classes if self.generator.classes else None
 
-    @contextmanager
-    def common_statistics(self) -> Iterator[None]:
-        """In here all processes have the mean running statistics, those of a checkpoint."""
-        if self.trainer.world_size == 1:
-            yield
-            return
-        ranks, mean = self.buffers_of_ranks()
-        self.load_state_dict(mean, strict=False)
-        try:
-            yield
-        finally:
-            self.load_state_dict(ranks[self.global_rank], strict=False)
+    def on_fit_start(self) -> None:
+        if self.generator.classes:
+            for network in (self.generator, self.sampler):
+                network.label_prior.copy_(cast(Any, self.trainer).datamodule.label_prior())
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["step"] = self.step
-        if self.trainer.world_size > 1:
-            # each rank resumes with its own running statistics; from the state_dict others sample
-            checkpoint["rank_buffers"], mean = self.buffers_of_ranks()
-            checkpoint["state_dict"].update(mean)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.step = checkpoint["step"]
-        ranks = checkpoint.get("rank_buffers", [])
-        if len(ranks) == self.trainer.world_size:
-            checkpoint["state_dict"].update(ranks[self.global_rank])
+    def configure_optimizers(self) -> list[Optimizer]:
+        return [
+            self.discriminator_optimizer(self.discriminator.parameters()),
+            self.generator_optimizer(self.generator.parameters()),
+        ]

@@ -1,6 +1,6 @@
-"""Draw with a trained generator: `python -m dcgan.sample checkpoint=CKPT out=grid.png`.
+"""Generate samples with a trained generator: `python -m dcgan.sample checkpoint=CKPT out=grid.png`.
 
-Only what reads the command line is imported up here.
+Heavy imports are inside the functions, so that command-line errors are reported at once.
 """
 
 from pathlib import Path
@@ -10,44 +10,46 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from dcgan import cli
-from dcgan.checks import UserError, check_int, check_number
+from dcgan.common import command
+from dcgan.common.arg_checks import check_int, check_number
+from dcgan.common.errors import UserError
 
 if TYPE_CHECKING:
-    from dcgan.data import ImageData
+    from dcgan.data.datamodule import BaseDataModule
 
 
-def act(cfg: DictConfig) -> None:
-    from dcgan.modes.mode import Source
-    from dcgan.outputs import WRITERS, check_place, write
+def sample(cfg: DictConfig) -> None:
+    from dcgan.sampling.base import SampleSource
+    from dcgan.sampling.writers import SUFFIXES, check_output_path, write
 
     check_int("batch_size", cfg.batch_size, 1)
     check_number("fps", cfg.fps, 0.01, 100)
     check_int("scale", cfg.scale, 1, 64, optional=True)
     job = HydraConfig.get()
-    overrides, choices = list(job.overrides.task), job.runtime.choices
+    name, overrides = job.runtime.choices["mode"], list(job.overrides.task)
     mode = instantiate(cfg.draw, _convert_="all")
-    out = Path(cfg.out if cfg.out is not None else f"{choices['mode']}.png")
-    check_place(out, tuple(WRITERS))
+    out = Path(cfg.out if cfg.out is not None else f"{name}.png")
+    check_output_path(out, SUFFIXES)
     checkpoint = Path(cfg.checkpoint) if cfg.checkpoint else None
 
-    def real() -> "ImageData":
-        from dcgan.data import data_of
-        from dcgan.trained import read_checkpoint
+    def load_data() -> "BaseDataModule":
+        from dcgan.checkpoints.io import read_checkpoint
+        from dcgan.evaluation.targets import load_datamodule
 
         if checkpoint is None:
             return instantiate(cfg.data)
         if checkpoint.is_dir() or checkpoint.suffix == ".safetensors":
-            raise UserError(f"the export {checkpoint} knows nothing of its data: leave checkpoint= out, and give data=")
-        return data_of(checkpoint, read_checkpoint(checkpoint), cfg, overrides)
+            raise UserError(f"the export {checkpoint} has no data config: leave out checkpoint=, and give data=")
+        return load_datamodule(checkpoint, read_checkpoint(checkpoint), cfg, overrides)
 
-    for note in write(out, mode, Source(checkpoint, cfg.device, cfg.batch_size, real), cfg.scale, cfg.fps):
+    source = SampleSource(checkpoint, cfg.device, cfg.batch_size, load_data)
+    for note in write(out, mode, source, cfg.scale, cfg.fps):
         print(note)
-    print(f"{choices['mode']:<13}{out}")
+    print(f"{name:<13}{out}")
 
 
 def main() -> None:
-    cli.main("sample", act, cli.once)
+    command.main("sample", sample, command.reject_multirun)
 
 
 if __name__ == "__main__":

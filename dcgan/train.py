@@ -1,7 +1,7 @@
-"""Train a DCGAN: `python -m dcgan.train`, `--help` for what can be swapped.
+"""Train a DCGAN: `python -m dcgan.train`; `--help` lists what can be swapped.
 
-Only what reads the command line is imported up here: torch and lightning take seconds, which `--help`, a mistyped
-option and a finished job of a sweep should not cost. The training itself is `dcgan.training`.
+Only what reads the command line is imported here. Torch and Lightning take seconds, which `--help`, a mistyped option
+and a finished job of a sweep should not cost. The training itself is `dcgan.training.run`.
 """
 
 import sys
@@ -11,86 +11,90 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from dcgan import cli
-from dcgan.checks import UserError
-from dcgan.files import write_text
-from dcgan.output import lenient_output
-from dcgan.run_folder import (
+from dcgan.common import command
+from dcgan.common.atomic_files import write_text
+from dcgan.common.distributed import exit_with_sweep, has_several_processes, launcher_rank, rank
+from dcgan.common.errors import UserError, explain
+from dcgan.common.output_streams import lenient_output
+from dcgan.common.overrides import reject_unread_overrides
+from dcgan.runs.run_dir import (
     FAILURE,
     SUMMARY,
-    folder_of,
-    goes_on_in,
-    newest_checkpoint,
-    refuse_occupied,
-    refuse_other_settings,
-    refuse_to_go_back,
-    sole_owner,
+    lock_run_dir,
+    reject_changed_settings,
+    reject_existing_checkpoints,
+    resumes_in_place,
+    run_dir_of,
 )
-from dcgan.sweeps import add_overrides, bound_to_sweep, name_sweep, rank, several_processes
+from dcgan.runs.sweeps import add_overrides, name_sweep
 
-AUTO = "auto"  # ckpt_path: the newest checkpoint of the run folder, a new run where there is none
-
-
-def resume(cfg: DictConfig, overrides: list[str], choices: dict[str, str]) -> tuple[DictConfig, dict[str, str]]:
-    """The config and the choices of the checkpoint that cfg.ckpt_path names, with what `overrides` may change."""
-    from dcgan.resuming import fitting, resumed_config
-    from dcgan.trained import read_checkpoint
-
-    checkpoint = read_checkpoint(cfg.ckpt_path)
-    groups = {override.partition("=")[0] for override in overrides} & set(choices) | {"trainer"}
-    overridden = {group: choices[group] for group in groups}
-    with fitting(cfg.ckpt_path):
-        return resumed_config(checkpoint, cfg, choices, overrides), checkpoint["choices"] | overridden
+# the keys of conf/train.yaml that a training reads; others only count if these refer to them
+READ_KEYS = [
+    *("model", "discriminator", "initialization", "loss", "penalty", "discriminator_steps", "ema", "output.pixels"),
+    *("optimizer.discriminator", "optimizer.generator", "data", "trainer", "seed", "max_epochs", "max_steps"),
+    *("evaluator", "metrics", "samples", "log", "health", "checkpoints", "cuda_graph"),
+    *("ckpt_path", "sweep", "skip_finished"),
+]
 
 
 def run_job(cfg: DictConfig, job: Any) -> None:
-    """One training of the command line, alone or as a job of a sweep; `job` is Hydra's own config."""
-    run_dir = Path(job.runtime.output_dir)
+    """Run one training, alone or as a job of a sweep.
+
+    Args:
+        cfg: conf/train.yaml with the command line's overrides.
+        job: Hydra's own config.
+    """
+    run_dir, overrides = Path(job.runtime.output_dir), list(job.overrides.task)
     choices = {group: choice for group, choice in job.runtime.choices.items() if "/" not in group and "@" not in group}
+    reject_unread_overrides(cfg, overrides, choices, READ_KEYS)
     gpu = None
     if job.mode == RunMode.MULTIRUN:
-        if several_processes(cfg):
+        if has_several_processes(cfg):
             raise UserError(
-                "a sweep cannot run several processes a job (each would start the whole sweep again): use "
-                "trainer=gpu with -m, or run the jobs one by one without -m"
+                "a job of a sweep cannot run several processes (each would start the sweep again): use trainer=gpu "
+                "with -m, or run the jobs one by one without -m"
             )
         if cfg.skip_finished:
-            refuse_other_settings(run_dir, cfg, choices)
+            reject_changed_settings(run_dir, cfg, choices)
             if (run_dir / SUMMARY).exists():
                 print(f"finished     {run_dir.name}")
                 return
-            cfg.ckpt_path = AUTO
+            cfg.ckpt_path = "auto"
         gpu = gpu_of_job(cfg, job.job.num)
-    # other processes may come when the first one has begun to write
-    with sole_owner(run_dir) if rank() == 0 else nullcontext():
-        if cfg.ckpt_path == AUTO:
-            newest = newest_checkpoint(run_dir)
-            cfg.ckpt_path = None if newest is None else str(newest)
-            if newest is not None and rank() == 0:
-                print(f"goes on from {newest}")
-        new_here = rank() == 0 and not goes_on_in(run_dir, cfg.ckpt_path)
-        if new_here:
-            refuse_occupied(run_dir)
-        elif rank() == 0 and Path(cfg.ckpt_path).name != "last.ckpt":
-            refuse_to_go_back(run_dir, Path(cfg.ckpt_path))
+    is_rank0 = rank(cfg) == 0
+    # other ranks start after rank 0 has begun to write
+    with lock_run_dir(run_dir) if is_rank0 else nullcontext():
+        resume = None
         if cfg.ckpt_path is not None:
-            cfg, choices = resume(cfg, list(job.overrides.task), choices)
-        if new_here:  # a run that goes on in its own folder keeps the record of how it began
+            from dcgan.training.resume import checkpoint_errors, find_resume_point, resumed_config
+
+            resume = find_resume_point(cfg.ckpt_path, run_dir)
+            cfg.ckpt_path = None if resume is None else str(resume.path)
+        new_here = is_rank0 and not resumes_in_place(run_dir, resume.path if resume is not None else None)
+        if new_here:
+            reject_existing_checkpoints(run_dir)
+        if resume is not None:
+            if is_rank0:
+                print(f"resume       {resume.path}, step {resume.step:,}")
+            with checkpoint_errors(resume.path):
+                cfg, choices = resumed_config(resume.checkpoint, cfg, choices, overrides)
+        if new_here:  # a run that is resumed in its own folder keeps the record of how it was begun
             record = {"config": cfg, "hydra": OmegaConf.create({"hydra": job}), "overrides": job.overrides.task}
             for name, content in record.items():
                 write_text(run_dir / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(content))
-        from dcgan.training import train
+        from dcgan.training.run import train
 
-        train(cfg, run_dir, choices, gpu)
+        train(cfg, run_dir, choices, gpu, resume)
 
 
 def gpu_of_job(cfg: DictConfig, number: int) -> int | None:
-    """Jobs of a sweep take turns on the GPUs where there are several."""
+    """Return the GPU of a sweep's job: jobs take turns if there are several GPUs. None: the trainer decides."""
     import torch
 
     gpus = torch.cuda.device_count()
@@ -98,54 +102,59 @@ def gpu_of_job(cfg: DictConfig, number: int) -> int | None:
     return number % gpus if gpus > 1 and one_gpu else None
 
 
-@hydra.main(version_base="1.3", config_path=str(cli.CONF), config_name="train")
+@hydra.main(version_base="1.3", config_path=str(command.CONF), config_name="train")
 def task(cfg: DictConfig) -> None:
     job = HydraConfig.get()
-    with bound_to_sweep(), lenient_output():  # a parallel sweep's processes do not begin in `main`
+    with exit_with_sweep(), lenient_output():  # a worker of a parallel sweep does not start in `main`
         try:
             run_job(cfg, job)
         except Exception as error:
-            if job.mode != RunMode.MULTIRUN or hasattr(error, "exit_code"):  # interrupted: so is the sweep
-                cli.fail(error)
-            # the other jobs go on; SweepReport tells at the end
+            if job.mode != RunMode.MULTIRUN or hasattr(error, "exit_code"):  # a signal stops the sweep, too
+                command.fail(error)
+            # the other jobs continue; SweepReport lists the failures at the end
             failure = Path(job.runtime.output_dir) / FAILURE
-            reason = cli.explain(error) or traceback.format_exc()
+            reason = explain(error) or traceback.format_exc()
             print(f"failed       {failure.parent.name}: {reason.strip()}", file=sys.stderr)
             write_text(failure, reason)
 
 
 def prepare(arguments: list[str]) -> list[str]:
-    """The command line with what Hydra must know before it makes a folder: a resumed run's own one, a sweep's name.
-    Paths are quoted, for the folders of a sweep have "=" in their names."""
+    """Add what Hydra must know before it creates a folder: that of a resumed run, or the name of a sweep."""
     parsed = get_args_parser().parse_known_args(arguments)[0]
     given = {key: value.strip("'\"") for key, _, value in (override.partition("=") for override in parsed.overrides)}
-    arguments = [cli.quoted(argument) for argument in arguments]
+    arguments = [command.quote_path(argument) for argument in arguments]
     if parsed.multirun:
         return name_sweep(arguments)
     path = given.get("ckpt_path", "null")
-    if path == AUTO and "hydra.run.dir" not in given:
-        raise UserError("ckpt_path=auto looks into a run folder: say which one with hydra.run.dir=")
-    if path not in ("", "null", AUTO) and not Path(path).is_file():
+    if path == "auto" and "hydra.run.dir" not in given:
+        raise UserError("ckpt_path=auto needs a run folder: give it with hydra.run.dir=")
+    if path not in ("", "null", "auto") and not Path(path).is_file():
         raise UserError(f"there is no checkpoint {path}: give the path of a run's checkpoints/last.ckpt")
     if "hydra.run.dir" in given:
         return arguments
-    if folder := folder_of(Path(path)):
-        return add_overrides(arguments, [cli.quoted(f"hydra.run.dir={folder}")])
-    if rank() > 0:  # writes nothing; the first process's folder has the time in its name, which is not known here
+    if folder := run_dir_of(Path(path)):
+        return add_overrides(arguments, [command.quote_path(f"hydra.run.dir={folder}")])
+    if launcher_rank() > 0 and has_several_processes(compose_config(parsed.overrides)):
+        # this rank writes nothing; the folder of rank 0 has the time in its name, which is unknown here
         return add_overrides(arguments, ["hydra.run.dir=."])
     return arguments
 
 
+def compose_config(overrides: list[str]) -> DictConfig:
+    with initialize_config_dir(str(command.CONF), version_base="1.3"):
+        return compose("train", overrides=overrides)
+
+
 def main() -> None:
-    def command() -> None:
+    def train_command() -> None:
         sys.argv[1:] = prepare(sys.argv[1:])
         task()
 
-    cli.run(command)
+    command.run(train_command, "train")
 
 
 if __name__ == "__main__":
-    # by its importable name, so that the processes of a parallel sweep find the functions above
+    # by its importable name, so that the workers of a parallel sweep find the functions above
     from dcgan.train import main as imported_main
 
     imported_main()

@@ -16,13 +16,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dcgan import report
-from dcgan.cpu import ask_mkl_for_other_kernels, keep_freed_memory
+from dcgan.common import provenance as report
 from dcgan.gan import GAN
-from dcgan.measuring import reference
+from dcgan.metrics.compute import load_real_statistics
 from dcgan.metrics.distances import FrechetDistance
-from dcgan.trained import latents
-from dcgan.training import build_gan
+from dcgan.sampling.trained_generator import sample_latents
+from dcgan.training.run import build_gan
 from experiments import tables
 from experiments.composing import configured
 
@@ -32,8 +31,6 @@ def begin(threads: int | None = None) -> None:
 
     threads: of torch; None: as many as it takes.
     """
-    ask_mkl_for_other_kernels()
-    keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     machine()
@@ -97,13 +94,13 @@ class Referee:
     """The Frechet distance of n drawn images to MNIST's test images, by the shipped judge."""
 
     def __init__(self, n: int) -> None:
-        self.n, self.real = n, reference(instantiate(configured().data), torch.device("cpu"))
+        self.n, self.real = n, load_real_statistics(instantiate(configured().data), torch.device("cpu"))
         assert len(self.real.test)  # computed now, not at the first measurement
 
     def __call__(self, sample: Callable[[Tensor], Tensor], generator: Any, seed: int) -> float:
-        z = latents(generator, self.n, seed)
+        z = sample_latents(generator, self.n, seed)
         images = torch.cat([sample(part) for part in z.split(500)])
-        return FrechetDistance()(self.real.look(images), self.real)["frechet"]
+        return FrechetDistance()(self.real.extract_features(images), self.real)["frechet"]
 
 
 @cache

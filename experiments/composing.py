@@ -3,10 +3,10 @@
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from dcgan import cli
-from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
+from dcgan.common.command import CONF
+from dcgan.runs import sweeps as sweeps  # registers the resolvers of conf/
 
 
 def configured(*overrides: str, command: str = "train") -> DictConfig:
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(command, overrides=list(overrides))

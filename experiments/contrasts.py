@@ -11,23 +11,23 @@ from operator import itemgetter
 from omegaconf import DictConfig
 from scipy import stats
 
-from dcgan.comparison import CONFIDENCE, Spread
+from dcgan.runs.statistics import CONFIDENCE, SeedStatistics
 from experiments.tables import LEARNED, Row
 
 RATIOS = ("frechet",)  # which spread in proportion to their size; differences of the others
 Arm = tuple[str, str]  # its sweep, and what it is called there
 FEWEST = 2  # runs of an arm
-NONE = Spread(())
+NONE = SeedStatistics(())
 SURE = 0.001  # p-values below are not exact
 
 
-def spreads(rows: Iterable[Row], figure: str) -> dict[Arm, Spread]:
+def seed_statistics(rows: Iterable[Row], figure: str) -> dict[Arm, SeedStatistics]:
     """The figure in each arm of each sweep, over its seeds."""
     values: dict[Arm, list[float]] = {}
     for row in rows:
         if row.get(figure) not in (None, ""):
             values.setdefault((row["sweep"], row["arm"]), []).append(float(row[figure]))
-    return {arm: Spread(tuple(own)) for arm, own in values.items()}
+    return {arm: SeedStatistics(tuple(own)) for arm, own in values.items()}
 
 
 def contrasts(runs: list[Row], sweeps: dict[str, DictConfig]) -> list[Row]:
@@ -43,7 +43,7 @@ def contrasts(runs: list[Row], sweeps: dict[str, DictConfig]) -> list[Row]:
         base = (other or sweep, name)
         arms = dict.fromkeys((sweep, row["arm"]) for row in runs if row["sweep"] == sweep)
         for figure in settings.figures:
-            measured = spreads(learned, figure)
+            measured = seed_statistics(learned, figure)
             of = {arm: measured.get(arm, NONE).values for arm in arms if arm != base}
             rows += [
                 {"sweep": sweep, "arm": arm, "against": "/".join(base), "figure": figure} | found

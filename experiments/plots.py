@@ -13,7 +13,7 @@ from matplotlib.image import imread
 
 from experiments.tables import LEARNED, Row
 
-DISTANCES = ("val/frechet",)
+DISTANCES = ("test/frechet",)
 ABREAST = 5  # pictures of a row
 LEGEND = 2.8  # inches beside the panels
 WIDE = 4  # times the smallest value: from there a distance is drawn in proportion

@@ -22,11 +22,11 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from dcgan.cli import CONF
-from dcgan.compare import number
-from dcgan.files import write_text
-from dcgan.run_folder import FAILURE, SUMMARY
-from experiments.contrasts import as_markdown, contrasts, spreads
+from dcgan.common.atomic_files import write_text
+from dcgan.common.command import CONF
+from dcgan.compare import format_mean
+from dcgan.runs.run_dir import FAILURE, SUMMARY
+from experiments.contrasts import as_markdown, contrasts, seed_statistics
 from experiments.plots import over_training, side_by_side
 from experiments.tables import LEARNED, Row, read, together, who, write
 
@@ -36,9 +36,9 @@ ASIDE = ("seed", "skip_finished", "sweep.keys", "sweep.hash")
 # in the table, where measured
 TOLD = ("frechet", "kid", "coverage", "modes", "class_kl", "label_agreement", "cb2", "pv2", "pv4")
 LEAST_COVERAGE = 0.1  # of a run that has learned; real images have .93
-MEASURED = ("val/", "gradient_norms/")  # a row of metrics.csv that has one of them is kept
+MEASURED = ("test/", "gradient_norms/")  # a row of metrics.csv that has one of them is kept
 # over the steps, where measured
-DRAWN = {"val/frechet": "Frechet distance", "val/coverage": "coverage", "val/modes": "modes"}
+DRAWN = {"test/frechet": "Frechet distance", "test/coverage": "coverage", "test/modes": "modes"}
 
 
 def sweeps_of(name: str) -> list[str]:
@@ -141,11 +141,11 @@ def short(value: str) -> str:
 
 def table(runs: list[Row]) -> list[str]:
     """Markdown: mean ± 95 % interval over the seeds of what has learned, and why other runs have not."""
-    columns = {figure: spreads([row for row in runs if row["outcome"] == LEARNED], figure) for figure in TOLD}
+    columns = {figure: seed_statistics([row for row in runs if row["outcome"] == LEARNED], figure) for figure in TOLD}
     columns = {figure: of for figure, of in columns.items() if of}
     lines = [f"| sweep | arm | seeds | {' | '.join(columns)} |", f"|{' --- |' * (3 + len(columns))}"]
     for sweep, arm in dict.fromkeys((row["sweep"], row["arm"]) for row in runs):
-        cells = [number(of[sweep, arm]) if (sweep, arm) in of else "" for of in columns.values()]
+        cells = [format_mean(of[sweep, arm]) if (sweep, arm) in of else "" for of in columns.values()]
         ended = [row["outcome"] for row in runs if (row["sweep"], row["arm"]) == (sweep, arm)]
         n = len(ended) if set(ended) == {LEARNED} else f"{ended.count(LEARNED)} of {len(ended)}"
         lines.append(f"| {sweep} | {arm} | {n} | {' | '.join(cells)} |")

@@ -1,7 +1,7 @@
 """Train eight configurations with this checkout and with an earlier commit and compare the weights bit by bit.
 
-`python -m tests.compare_commits REVISION`. A refactoring must not change what a seed gives. Where an arithmetic order
-changes on purpose, the losses of the first ten steps show how much.
+`python -m tests.compare_commits REVISION`. A refactoring must not change the results of a seed. If the order of an
+operation changes on purpose, the losses of the first ten steps show the effect.
 """
 
 import argparse
@@ -29,7 +29,7 @@ CONFIGURATIONS = {
     "ddp_cpu": ["trainer=ddp_cpu"],
 }
 COMMON = [f"max_steps={STEPS}", "seed=3", "evaluator=none", "samples.steps=[0]", "log.every_n_steps=1"]
-# both commits compute with the same kernels
+# the same kernels for both commits
 ENVIRONMENT = {"MKL_CBWR": "AUTO", "OMP_NUM_THREADS": "1", "DCGAN_DATA_DIR": str(ROOT / "data")}
 
 
@@ -42,7 +42,7 @@ def train(checkout: Path, overrides: list[str], run: Path) -> None:
 
 
 def tensors(run: Path) -> list[torch.Tensor]:
-    """Return the tensors of the last checkpoint in their order: names may differ between commits."""
+    """Return the tensors of the last checkpoint in their order, without names, which may differ between commits."""
     return list(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"].values())
 
 
@@ -55,7 +55,7 @@ def losses(run: Path) -> list[tuple[float, float]]:
 def compare(old: Path, new: Path) -> str:
     before, after = tensors(old), tensors(new)
     if [x.shape for x in before] != [x.shape for x in after]:
-        return "other shapes"
+        return "the shapes differ"
     different = sum(not torch.equal(x, y) for x, y in zip(before, after, strict=True))
     pairs = zip(losses(old), losses(new), strict=True)
     worst = max(abs(x - y) for one, other in pairs for x, y in zip(one, other, strict=True))
@@ -67,12 +67,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("revision")
     parser.add_argument("--only", nargs="*", default=list(CONFIGURATIONS), choices=list(CONFIGURATIONS))
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         old, runs = Path(name, "old"), Path(name, "runs")
-        subprocess.run(["git", "-C", ROOT, "worktree", "add", "--detach", "--quiet", old, given.revision], check=True)
+        subprocess.run(["git", "-C", ROOT, "worktree", "add", "--detach", "--quiet", old, args.revision], check=True)
         try:
-            for configuration in given.only:
+            for configuration in args.only:
                 for side, checkout in (("old", old), ("new", ROOT)):
                     train(checkout, CONFIGURATIONS[configuration], runs / side / configuration)
                 outcome = compare(runs / "old" / configuration, runs / "new" / configuration)

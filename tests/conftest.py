@@ -1,6 +1,5 @@
-"""Small data, and the commands run in this process: a fresh one pays ten seconds for its imports."""
+"""Shared fixtures: small data, and the commands run in this process, as a new one takes ten seconds to import."""
 
-import gzip
 import logging
 import os
 import sys
@@ -17,14 +16,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 from torchvision.datasets import MNIST
 
-from dcgan import cli, evaluate, export, sample, train
-from dcgan import sweeps as sweeps  # registers the resolver that conf/train.yaml names
-from dcgan.cpu import ask_mkl_for_other_kernels
-from dcgan.data import TorchvisionData
-from dcgan.pixels import PixelRange
-from dcgan.training import train as train_run
+from dcgan import evaluate, export, sample, train
+from dcgan.common.command import CONF
+from dcgan.data.pixel_range import PixelRange
+from dcgan.data.torchvision import TorchvisionDataModule
+from dcgan.runs import sweeps as sweeps
+from dcgan.training.run import train as train_run
 
-ask_mkl_for_other_kernels()  # as a command does, before torch computes: some tests compare with runs of other processes
 REAL_DATA = Path(os.environ.get("DCGAN_DATA_DIR") or Path(__file__).parent.parent / "data")
 
 SMALL = ["model.base_channels=4", "model.latent_dim=8", "data.batch_size=8", "samples.n=4"]
@@ -32,7 +30,7 @@ TINY = [*SMALL, "model.hidden_width=16"]
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
-    """The array in the format of MNIST's files."""
+    """Return the array in the format of MNIST's files."""
     header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     return header + array.tobytes()
 
@@ -53,11 +51,11 @@ def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def real_mnist() -> TorchvisionData:
-    """The original MNIST, from data/ or $DCGAN_DATA_DIR; tests of calibrated figures cannot do without."""
+def real_mnist() -> TorchvisionDataModule:
+    """The original MNIST, from data/ or $DCGAN_DATA_DIR, for tests of calibrated metrics."""
     if not (REAL_DATA / "MNIST" / "raw").is_dir():
         pytest.skip(f"MNIST is not in {REAL_DATA}: copy its archives to {REAL_DATA}/MNIST/raw")
-    data = TorchvisionData(MNIST, str(REAL_DATA), 28, 1, PixelRange(-1), batch_size=1)
+    data = TorchvisionDataModule(MNIST, str(REAL_DATA), 28, 1, PixelRange(-1), batch_size=1)
     data.prepare_data()
     return data
 
@@ -75,13 +73,13 @@ def _data_dir(mnist_root: Path, _cache: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture(autouse=True)
 def _no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorBoard's graph takes a third of a short run; the test that looks at it, and other processes, draw it."""
-    monkeypatch.setattr("dcgan.report.log_graph", lambda *_: None)
+    """Leave out TensorBoard's graph, which takes a third of a short run. The test of the graph restores it."""
+    monkeypatch.setattr("dcgan.training.callbacks.run_summary.log_graph", lambda *_: None)
 
 
 @pytest.fixture(autouse=True)
 def _restore_loggers():
-    """What a command does to the process ends with its test."""
+    """Restore the log levels that a command changes."""
     levels = {name: logging.getLogger(name).level for name in ("lightning.pytorch", "lightning.fabric")}
     yield
     for name, level in levels.items():
@@ -89,18 +87,20 @@ def _restore_loggers():
 
 
 def compose_config(*overrides: str) -> DictConfig:
-    """What `python -m dcgan.train OVERRIDES` would be given."""
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+    """Return the config that `python -m dcgan.train OVERRIDES` would use."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", overrides=list(overrides))
 
 
 def options(group: str) -> list[str]:
-    """The choices of a config group, found as files."""
-    return sorted(path.stem for path in (cli.CONF / group).glob("*.yaml"))
+    """Return the options of a config group, from the files in its folder."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 @dataclass
 class Outcome:
+    """Exit code, stdout and stderr of a command."""
+
     code: int
     out: str
     err: str
@@ -111,7 +111,7 @@ Command = Callable[..., Outcome]
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Command:
-    """`python -m MODULE ARGUMENTS` from an empty folder, in this process; the module comes first."""
+    """Run `python -m MODULE ARGUMENTS` in an empty folder, in this process: command(module, *arguments)."""
     monkeypatch.chdir(tmp_path)
 
     def run(module: ModuleType, *arguments: str) -> Outcome:
@@ -150,8 +150,8 @@ def dcgan_export(command: Command) -> Command:
 
 
 def compose_with_choices(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
-    """The same, and the chosen option of each config group."""
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+    """Return `compose_config(*overrides)`, and the chosen option of each config group."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", overrides=list(overrides), return_hydra_config=True)
     choices = dict(config.hydra.runtime.choices)
     with open_dict(config):
@@ -160,7 +160,7 @@ def compose_with_choices(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
 
 
 def tiny_run(folder: Path, mnist_root: Path, *overrides: str, sizes: list[str] = TINY) -> Path:
-    """The last.ckpt of a short training in `folder`."""
+    """Train for a short time in `folder` and return last.ckpt."""
     arguments = [*sizes, "trainer=cpu", "evaluator=none", "samples.steps=[0,2]", f"data.root={mnist_root}", *overrides]
     config, choices = compose_with_choices(*arguments)
     train_run(config, folder, choices)
@@ -177,7 +177,3 @@ def plain_run(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Pat
 def conditional_run(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Path:
     """The last.ckpt of a small conditional run of 2 steps."""
     return tiny_run(tmp_path_factory.mktemp("conditional"), mnist_root, "max_steps=2", "conditional=concat")
-
-
-def gzipped(path: Path, content: bytes) -> None:
-    path.write_bytes(gzip.compress(content))

@@ -1,7 +1,6 @@
-"""The checker behind the shapes in signatures: under pytest each call's tensors are held against them.
+"""The runtime type checker that pytest applies to the package: it checks the shapes of tensors only.
 
-Only the annotations that name a shape are checked. The rest is mypy's work, and constructors must meet wrong types
-with their own sentence, which a test can only see where the checker does not come first.
+mypy checks the other annotations. Constructors must be able to report wrong types in their own messages.
 """
 
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from beartype import beartype
 
 
 def check(function: Callable) -> Callable:
+    """Check the jaxtyping annotations of a function at each call."""
     function.__annotations__ = {
         name: hint for name, hint in function.__annotations__.items() if "jaxtyping" in repr(hint)
     }

@@ -1,4 +1,4 @@
-"""`python -m dcgan.sample`: every mode, every kind of output, every mistake."""
+"""`python -m dcgan.sample`: all modes, output formats and errors."""
 
 import resource
 from pathlib import Path
@@ -10,14 +10,14 @@ from hydra.utils import instantiate
 from PIL import Image
 from torchvision.datasets import MNIST
 
-from dcgan import cli
-from dcgan.grids import captioned, enlarge, image_grid, mosaic
-from dcgan.modes.mode import Film, Still
-from dcgan.modes.progression import enlarged_by
-from dcgan.trained import load_generator
+from dcgan.common.command import CONF
+from dcgan.common.image_grid import add_caption, enlarge, image_grid, mosaic
+from dcgan.sampling.base import Animation, ImageSheet
+from dcgan.sampling.progression import enlargement_factor
+from dcgan.sampling.trained_generator import load_generator
 from tests.conftest import compose_config, options, tiny_run
 
-MODES = [mode for mode in options("mode") if mode != "arithmetic"]  # which needs digits: tests/test_arithmetic.py
+MODES = [mode for mode in options("mode") if mode != "arithmetic"]  # needs digits: tests/sampling/test_arithmetic.py
 
 
 def size(path: str) -> tuple[int, int]:
@@ -30,14 +30,14 @@ def size(path: str) -> tuple[int, int]:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("out", ["a.png", "a.gif", "a.npy", "a.pt", "folder"])
-def test_every_mode_writes_every_kind_of_file(dcgan_sample, plain_run, mode, out):
+def test_mode_writes_all_formats(dcgan_sample, plain_run, mode, out):
     outcome = dcgan_sample(f"checkpoint={plain_run}", f"mode={mode}", f"out={out}", "n=2")
     assert outcome.code == 0, outcome.err
     assert outcome.out.split() == [mode, out]
     assert [path.name for path in Path().iterdir()] == [out]  # no run folder, nothing temporary
 
 
-def test_the_same_images_in_every_kind_of_file(dcgan_sample, plain_run):
+def test_formats_hold_the_same_images(dcgan_sample, plain_run):
     expected = load_generator(plain_run).sample(5, seed=7)
     for out in ("a.npy", "a.pt", "folder"):
         assert dcgan_sample(f"checkpoint={plain_run}", "n=5", "seed=7", f"out={out}").code == 0
@@ -54,7 +54,7 @@ def test_the_same_images_in_every_kind_of_file(dcgan_sample, plain_run):
             assert np.array_equal(np.array(picture), image[0].numpy())
 
 
-def test_a_picture_of_the_grid(dcgan_sample, plain_run):
+def test_grid_is_written_as_a_picture(dcgan_sample, plain_run):
     dcgan_sample(f"checkpoint={plain_run}", "n=6", "nrow=3", "scale=4", "out=a.png")
     images = load_generator(plain_run).sample(6)
     with Image.open("a.png") as picture:
@@ -66,16 +66,16 @@ def test_a_picture_of_the_grid(dcgan_sample, plain_run):
     assert size("grid.png") == (32 * 16, 32 * 16)
 
 
-def test_a_film_has_n_frames_and_goes_on_for_ever(dcgan_sample, plain_run):
+def test_animation_has_n_frames_and_loops(dcgan_sample, plain_run):
     for mode in ("grid", "interpolate", "traverse"):
         dcgan_sample(f"checkpoint={plain_run}", f"mode={mode}", "n=12", "fps=5", "out=a.gif")
-        with Image.open("a.gif") as film:
-            assert film.n_frames == 12
-            assert film.info["loop"] == 0
-            assert film.info["duration"] == 200
+        with Image.open("a.gif") as gif:
+            assert gif.n_frames == 12
+            assert gif.info["loop"] == 0
+            assert gif.info["duration"] == 200
 
 
-def test_colour_is_kept(dcgan_sample, tmp_path, mnist_root):
+def test_color_is_preserved(dcgan_sample, tmp_path, mnist_root):
     run = tiny_run(tmp_path / "run", mnist_root, "max_steps=1", "data.channels=3", "data.image_size=32")
     for out in ("a.npy", "a.png", "a.gif", "folder"):
         assert dcgan_sample(f"checkpoint={run}", "n=4", f"out={out}").code == 0
@@ -85,7 +85,7 @@ def test_colour_is_kept(dcgan_sample, tmp_path, mnist_root):
         assert np.array_equal(np.array(picture), array[3])
 
 
-def test_the_batch_size_does_not_matter(dcgan_sample, plain_run):
+def test_batch_size_does_not_change_the_images(dcgan_sample, plain_run):
     for i, batch_size in enumerate((1, 64, 64)):
         dcgan_sample(f"checkpoint={plain_run}", "n=100", f"batch_size={batch_size}", f"out={i}.npy")
     one, many, again = (np.load(f"{i}.npy").astype(int) for i in range(3))
@@ -96,11 +96,11 @@ def test_the_batch_size_does_not_matter(dcgan_sample, plain_run):
 # --- conditional models
 
 
-def test_a_conditional_model_draws_a_row_of_each_class(dcgan_sample, conditional_run):
+def test_conditional_grid_has_a_row_per_class(dcgan_sample, conditional_run):
     assert dcgan_sample(f"checkpoint={conditional_run}", "out=a.npy").code == 0
     g = load_generator(conditional_run)
     labels = torch.arange(10).repeat_interleave(10)
-    expected = torch.cat(list(g.draw(g.z(100, 0), labels)))
+    expected = torch.cat(list(g.generate(g.z(100, 0), labels)))
     assert np.array_equal(np.load("a.npy"), expected[:, 0].numpy())
     assert np.load("a.labels.npy").tolist() == labels.tolist()
     dcgan_sample(f"checkpoint={conditional_run}", "out=a.png", "scale=1")
@@ -111,7 +111,7 @@ def test_a_conditional_model_draws_a_row_of_each_class(dcgan_sample, conditional
     assert np.load("b.labels.npy").tolist() == [i // 2 % 10 for i in range(24)]
 
 
-def test_label_7_draws_only_sevens(dcgan_sample, conditional_run):
+def test_label_is_used_for_all_images(dcgan_sample, conditional_run):
     dcgan_sample(f"checkpoint={conditional_run}", "n=9", "label=7", "out=a.npy")
     expected = load_generator(conditional_run).sample(9, label=7)
     assert np.array_equal(np.load("a.npy"), expected[:, 0].numpy())
@@ -119,7 +119,7 @@ def test_label_7_draws_only_sevens(dcgan_sample, conditional_run):
 
 
 @pytest.mark.parametrize("mode", ["interpolate", "traverse"])
-def test_walks_of_a_conditional_model_keep_their_label(dcgan_sample, conditional_run, mode):
+def test_conditional_walk_keeps_its_label(dcgan_sample, conditional_run, mode):
     for out in ("a.gif", "a.png"):
         assert dcgan_sample(f"checkpoint={conditional_run}", f"mode={mode}", f"out={out}").code == 0
     dcgan_sample(f"checkpoint={conditional_run}", f"mode={mode}", "n=20", "out=a.npy")
@@ -129,10 +129,10 @@ def test_walks_of_a_conditional_model_keep_their_label(dcgan_sample, conditional
     assert set(np.load("b.labels.npy")) == {3}
 
 
-# --- the film of a run
+# --- progression
 
 
-def test_the_progression_is_the_pictures_of_the_run_under_their_steps(dcgan_sample, plain_run):
+def test_progression_shows_the_sample_grids_of_the_run(dcgan_sample, plain_run):
     run = plain_run.parent.parent
     outcome = dcgan_sample(f"checkpoint={plain_run}", "mode=progression", "out=a.npy", "steps=[4,2,100]")
     assert outcome.code == 0, outcome.err
@@ -141,17 +141,17 @@ def test_the_progression_is_the_pictures_of_the_run_under_their_steps(dcgan_samp
     for panel, step in zip(panels, (2, 4), strict=True):
         with Image.open(run / "samples" / f"step_{step:06d}.png") as picture:
             assert np.array_equal(np.array(picture), panel.repeat(8, 0).repeat(8, 1))
-    dcgan_sample(f"checkpoint={plain_run}", "mode=progression", "out=all.npy")  # it has none of the default steps
+    dcgan_sample(f"checkpoint={plain_run}", "mode=progression", "out=all.npy")  # the run has none of the default steps
     assert len(np.load("all.npy")) == 3
     dcgan_sample(f"checkpoint={plain_run}", "mode=progression", "out=two.npy", "n=2")
     assert np.array_equal(np.load("two.npy"), np.load("all.npy")[[0, 2]])
     dcgan_sample(f"checkpoint={plain_run}", "mode=progression", "out=a.gif")
-    with Image.open("a.gif") as film:
-        assert film.n_frames == 3
+    with Image.open("a.gif") as gif:
+        assert gif.n_frames == 3
 
 
 @pytest.mark.parametrize("run", ["plain_run", "conditional_run"])
-def test_the_progression_can_be_drawn_from_checkpoints(dcgan_sample, run, request):
+def test_progression_can_be_generated_from_checkpoints(dcgan_sample, run, request):
     checkpoint = request.getfixturevalue(run)
     outcome = dcgan_sample(f"checkpoint={checkpoint}", "mode=progression", "grids=checkpoints", "out=a.npy")
     assert outcome.code == 0, outcome.err
@@ -159,16 +159,16 @@ def test_the_progression_can_be_drawn_from_checkpoints(dcgan_sample, run, reques
     assert np.array_equal(np.load("a.npy")[-1], np.load("b.npy")[-1])
 
 
-def test_a_picture_is_shrunk_by_what_it_was_enlarged_by():
+def test_enlargement_factor_is_found():
     small = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
     for factor in (1, 2, 5):
-        assert enlarged_by(small.repeat(factor, 0).repeat(factor, 1)) == factor
+        assert enlargement_factor(small.repeat(factor, 0).repeat(factor, 1)) == factor
 
 
-# --- the training images
+# --- training images
 
 
-def test_the_training_images_as_the_network_sees_them_with_labels(dcgan_sample, plain_run):
+def test_data_mode_shows_the_training_images_of_the_seed(dcgan_sample, plain_run):
     assert dcgan_sample("mode=data", "out=a.npy", "data.image_size=32").code == 0
     assert np.load("a.npy").shape == (25, 32, 32)
     dcgan_sample(f"checkpoint={plain_run}", "mode=data", "out=b.npy", "n=64")
@@ -182,19 +182,19 @@ def test_the_training_images_as_the_network_sees_them_with_labels(dcgan_sample, 
     assert "was trained on data=mnist, not on digits" in outcome.err
 
 
-def test_the_label_over_an_image_is_its_own():
+def test_caption_of_a_training_image_is_its_label():
     data = instantiate(compose_config("data=digits").data)
     data.setup("fit")
     images, names = data.examples([5, 0, 9])
     stored, labels = data.load(train=True)
     assert names == [str(labels[i].item()) for i in (5, 0, 9)]
-    assert torch.equal(images, data.fit(stored[[5, 0, 9]]))
+    assert torch.equal(images, data.resize(stored[[5, 0, 9]]))
 
 
 # --- pictures
 
 
-def test_pictures_stand_in_rows_with_a_border():
+def test_mosaic_has_rows_and_borders():
     pictures = [torch.full((3, 4, 5), i, dtype=torch.uint8) for i in range(3)]
     grid = mosaic(pictures, 2)
     assert grid.shape == (3, 2 + 2 * (4 + 2), 2 + 2 * (5 + 2))
@@ -207,28 +207,28 @@ def test_pictures_stand_in_rows_with_a_border():
     assert (border == 64).all()
 
 
-def test_a_caption_stands_above_and_makes_room_for_itself():
+def test_caption_is_above_the_picture_and_may_widen_it():
     picture = torch.zeros(3, 10, 20, dtype=torch.uint8)
-    written = captioned(picture, "a long caption")
-    assert written.shape[1] == 10 + 18
-    assert written.shape[2] > 60
-    assert (written[:, 18:, :20] == 0).all()
-    assert (written[:, :18] > 200).any()
+    captioned = add_caption(picture, "a long caption")
+    assert captioned.shape[1] == 10 + 18
+    assert captioned.shape[2] > 60
+    assert (captioned[:, 18:, :20] == 0).all()
+    assert (captioned[:, :18] > 200).any()
 
 
-def test_captions_of_different_widths_stand_over_cells_of_one_width():
+def test_captions_of_different_widths_pad_cells_to_one_width():
     images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
-    picture = Still(images, 2, ["1", "a long name"]).picture(1)
+    picture = ImageSheet(images, 2, ["1", "a long name"]).picture(1)
     assert picture.shape[2] > 2 * 60
-    frames = Film(list(images.expand(-1, 3, -1, -1)), ["1", "a long name"]).pictures(1)
+    frames = Animation(list(images.expand(-1, 3, -1, -1)), ["1", "a long name"]).pictures(1)
     assert frames[0].shape == frames[1].shape
 
 
-# --- mistakes
+# --- errors
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         (["out=a.png"], "give checkpoint=RUN/checkpoints/last.ckpt"),
         (["checkpoint=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
@@ -243,9 +243,9 @@ def test_captions_of_different_widths_stand_over_cells_of_one_width():
         (["CKPT", "n=100000000"], "n must be an integer <= 10,000,000, got 100,000,000"),
         (["checkpoint=", "out=a.png"], "give checkpoint=RUN/checkpoints/last.ckpt"),
         (["checkpoint=full"], "there is no model.safetensors in full"),
-        (["checkpoint=full", "mode=data"], "the export full knows nothing of its data: leave checkpoint= out"),
-        (["checkpoint=full", "mode=progression", "grids=checkpoints"], "there is no checkpoint in full"),
-        (["CKPT", "mode=traverse", "directions=[]"], "directions must name at least one"),
+        (["checkpoint=full", "mode=data"], "the export full has no data config: leave out checkpoint="),
+        (["checkpoint=full", "mode=progression", "grids=checkpoints"], "no checkpoint found at full"),
+        (["CKPT", "mode=traverse", "directions=[]"], "directions must be null or a list of at least one index"),
         (["CKPT", "mode=traverse", "directions=3"], "directions must be a list of integers >= 0, got 3"),
         (["CKPT", "mode=progression", "steps=3"], "steps must be a list of integers >= 0, got 3"),
         (["CKPT", "seed=-1"], "seed must be an integer >= 0"),
@@ -256,39 +256,39 @@ def test_captions_of_different_widths_stand_over_cells_of_one_width():
         (["CKPT", "out=."], "out must be the name of a file or a new folder"),
         (["CKPT", "out=.png"], "out must be the name of a file or a new folder"),
         (["CKPT", "-m", "seed=0,1"], "this command runs once: leave -m out"),
-        (["checkpoint=nothing.ckpt", "mode=progression", "grids=checkpoints"], "there is no checkpoint nothing.ckpt"),
+        (["checkpoint=nothing.ckpt", "mode=progression", "grids=checkpoints"], "no checkpoint found at nothing.ckpt"),
         (["checkpoint=5"], "there is no checkpoint 5"),
         (["checkpoint=\u00e9t\u00e9/it's (1).ckpt"], "there is no checkpoint \u00e9t\u00e9/it's (1).ckpt"),
         (["CKPT", "mode=arithmetic", "n=10"], "n must be an integer <= 9"),
         (["CKPT", "mode=arithmetic", "expression=12-12+12"], "there is no digit 12"),
         (["CKPT", "batch_size=0"], "batch_size must be an integer >= 1"),
-        (["CKPT", "label=1"], "this model knows no labels: train one with conditional=concat"),
+        (["CKPT", "label=1"], "the model is unconditional: train one with conditional=concat"),
         (["CONDITIONAL", "label=12"], "label must be one of 0 to 9, got 12"),
         (["CKPT", "mode=film"], "Could not find 'mode/film'"),
-        (["CKPT", "path=linear"], "Could not override 'path'"),
+        (["CKPT", "path=linear"], "there is no key path"),
         (["CKPT", "mode=interpolate", "path=round"], "path must be one of spherical, linear, got 'round'"),
-        (["CKPT", "mode=interpolate", "n=21", "nrow=5"], "n=21 images do not make whole rows of nrow=5"),
+        (["CKPT", "mode=interpolate", "n=21", "nrow=5"], "n must be a multiple of nrow=5, got 21"),
         (["CKPT", "mode=interpolate", "z=nowhere.npy"], "nowhere.npy cannot be read"),
         (["CKPT", "mode=interpolate", "z=text.ckpt"], "text.ckpt cannot be read as an .npy file"),
         (["CKPT", "mode=interpolate", "z=odd.npy"], "must be an even number x 8 of numbers, got 3 x 8"),
-        (["CKPT", "mode=interpolate", "z=nan.npy"], "there are NaN or infinite numbers in nan.npy"),
-        (["CKPT", "mode=interpolate", "z=two.npy", "n=20"], "2 walks need 4 vectors, but there are 2 in two.npy"),
+        (["CKPT", "mode=interpolate", "z=nan.npy"], "nan.npy has NaN or infinite numbers"),
+        (["CKPT", "mode=interpolate", "z=two.npy", "n=20"], "2 walks need 4 vectors, but two.npy has 2"),
         (["CKPT", "mode=traverse", "along=time"], "along must be one of principal, coordinate"),
         (["CKPT", "mode=traverse", "extent=0"], "extent must be a number in (0, inf)"),
         (["CKPT", "mode=traverse", "directions=[8]"], "directions must be from 0 to 7, got 8"),
         (["CKPT", "mode=traverse", "n=90", "nrow=10"], "directions must be from 0 to 7, got 8"),
-        (["CKPT", "mode=traverse", "directions=[1]", "n=20"], "there are 1 directions for 2 walks"),
+        (["CKPT", "mode=traverse", "directions=[1]", "n=20"], "2 walks need 2 directions, got 1"),
         (["CKPT", "mode=progression", "grids=memory"], "grids must be one of samples, checkpoints"),
         (["CKPT", "mode=progression", "steps=[x]"], "steps must be an integer >= 0"),
-        (["checkpoint=alone.ckpt", "mode=progression"], "there are no samples/step_*.png in"),
-        (["CKPT", "device=cuda"], "there is no GPU here"),
+        (["checkpoint=alone.ckpt", "mode=progression"], "has no samples/step_*.png"),
+        (["CKPT", "device=cuda"], "this machine has no GPU"),
         (["CKPT", "mode=arithmetic", "expression=7+1"], "expression must be like 'thick 7 - thin 7 + thin 1'"),
-        (["CKPT", "mode=arithmetic", "pool=20"], "images the judge is sure of"),
-        (["mode=data", "data.root=nowhere"], "could not be put there"),
+        (["CKPT", "mode=arithmetic", "pool=20"], "of 20 images are thick 7"),
+        (["mode=data", "data.root=nowhere"], "MNIST is not in nowhere/MNIST/raw and cannot be downloaded"),
     ],
 )
-def test_mistakes_end_in_a_sentence_and_leave_nothing(
-    dcgan_sample, plain_run, conditional_run, arguments, sentence, monkeypatch
+def test_invalid_arguments_are_rejected_and_nothing_is_written(
+    dcgan_sample, plain_run, conditional_run, arguments, message, monkeypatch
 ):
     monkeypatch.setattr(MNIST, "mirrors", [])
     monkeypatch.delenv("DCGAN_DATA_DIR")
@@ -305,13 +305,13 @@ def test_mistakes_end_in_a_sentence_and_leave_nothing(
     paths = {"CKPT": f"checkpoint={plain_run}", "CONDITIONAL": f"checkpoint={conditional_run}"}
     outcome = dcgan_sample(*(paths.get(a, a) for a in arguments))
     assert outcome.code == 1
-    assert sentence in outcome.err
+    assert message in outcome.err
     assert "Traceback" not in outcome.err
-    left = [path for path in sorted(Path().rglob("*")) if path not in before and "nowhere" not in str(path)]
-    assert not left
+    written = [path for path in sorted(Path().rglob("*")) if path not in before and "nowhere" not in str(path)]
+    assert not written
 
 
-def test_a_full_disk_leaves_the_old_file_and_nothing_half_written(dcgan_sample, plain_run):
+def test_full_disk_keeps_the_old_file_and_leaves_no_partial_one(dcgan_sample, plain_run):
     for out in ("a.png", "a.gif", "a.npy", "a.pt", "folder"):
         if "." in out:
             Path(out).write_text("old")
@@ -329,13 +329,13 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_half_written(dcgan_sample, 
     assert sorted(path.name for path in Path().iterdir()) == ["a.gif", "a.npy", "a.png", "a.pt"]
 
 
-def test_help_names_every_mode_and_its_keys(dcgan_sample):
+def test_help_lists_all_modes_and_their_keys(dcgan_sample):
     outcome = dcgan_sample("--help")
     assert outcome.code == 0
     assert max(map(len, outcome.out.splitlines())) <= 120
     for mode in options("mode"):
         assert f"  {mode} " in outcome.out
-        lines = (cli.CONF / "mode" / f"{mode}.yaml").read_text().splitlines()
+        lines = (CONF / "mode" / f"{mode}.yaml").read_text().splitlines()
         for key in (line.partition(":")[0] for line in lines if line[:1].isalpha() and ":" in line):
             if key not in ("draw", "defaults"):
                 assert f"{key}=" in outcome.out, f"{mode}: {key}"

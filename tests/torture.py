@@ -1,5 +1,6 @@
-"""`make torture`: a training is killed again and again and gone on with by the same command; it must end as one that
-nobody has disturbed. `python -m tests.torture --help` for how often, with how many processes, and for other settings.
+"""`make torture`: kill a training at random and resume it, many times; it must end as an uninterrupted one.
+
+`python -m tests.torture --help` lists the options.
 """
 
 import argparse
@@ -20,32 +21,32 @@ from pathlib import Path
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dcgan.checks import UserError
-from dcgan.cli import PACKAGE
-from dcgan.trained import read_checkpoint
+from dcgan.checkpoints.io import read_checkpoint
+from dcgan.common.command import PACKAGE
+from dcgan.common.errors import UserError
 
-PATIENCE = 60  # seconds in which what is left of a job must have ended
-LONGEST_LIFE = 2.0  # seconds after the first step
-# small and quick, with all that has a state of its own
+EXIT_SECONDS = 60  # within which all processes of a killed job must end
+MAX_DELAY = 2.0  # seconds from the first sign of a training to its kill
+# small and fast, with all parts that have a state
 SETTINGS = [
     "data.limit=200", "data.batch_size=16", "model.base_channels=4", "model.hidden_width=32", "model.latent_dim=8",
-    "samples.n=4", "ema.decay=.9", "discriminator.dropout=.3", "log.every_n_steps=7", "log.activity_every_n_steps=50",
+    "samples.n=4", "ema.decay=0.9", "discriminator.dropout=0.3", "log.every_n_steps=7", "log.activity_every_n_steps=50",
     "metrics.every_n_steps=90", "metrics.n=100", "checkpoints.every_n_steps=4",
 ]  # fmt: skip
 
 
 @dataclass
-class Story:
-    """What happened to a run."""
+class Report:
+    """The kills of a run and the checks that it passed."""
 
-    kills: Counter[str] = field(default_factory=Counter)  # by where they hit
-    resumed: list[int] = field(default_factory=list)  # the steps that were gone on from
+    kills: Counter[str] = field(default_factory=Counter)  # by activity and rank of the killed process
+    resumed_steps: list[int] = field(default_factory=list)
     files_read: int = 0
-    longest_end: float = 0.0  # seconds from the kill of one process to the end of the others
+    slowest_exit: float = 0.0  # seconds from the kill of one process to the end of the others
 
 
 def start(folder: Path, overrides: list[str]) -> subprocess.Popen[str]:
-    """The training, in a process group of its own."""
+    """Start the training in a process group of its own."""
     with (folder / "out.txt").open("a") as out:
         return subprocess.Popen(
             [sys.executable, "-m", "dcgan.train", *overrides, "hydra.run.dir=run", "ckpt_path=auto"],
@@ -55,16 +56,16 @@ def start(folder: Path, overrides: list[str]) -> subprocess.Popen[str]:
 
 
 def members(group: int) -> list[int]:
-    """The living processes of a process group; the launched ones have the training's name in their command line."""
-    found = []
+    """Return the IDs of the running processes of a process group, in increasing order."""
+    pids = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
         except OSError:
             continue
         if int(pgrp) == group and state != "Z":
-            found.append(int(stat.parent.name))
-    return sorted(found)
+            pids.append(int(stat.parent.name))
+    return sorted(pids)
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -72,108 +73,114 @@ def rows(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def changed(path: Path) -> int:
+def modified_time(path: Path) -> int:
+    """Return the time of the last change in nanoseconds, 0 if there is no such file."""
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120) -> bool:
-    """Until the file is new; False where the process ends before."""
-    before, end = changed(path), time.monotonic() + seconds
-    while changed(path) == before:
+    """Wait until the file changes. Return False if the process ends before."""
+    before, end = modified_time(path), time.monotonic() + seconds
+    while modified_time(path) == before:
         if process.poll() is not None:
             return False
-        assert time.monotonic() < end, "the run does nothing"
+        assert time.monotonic() < end, f"the training has not written {path}"
         time.sleep(0.01)
     return True
 
 
-def half_written(run: Path) -> bool:
+def is_saving(run: Path) -> bool:
     return any(path.suffix == ".tmp" for path in (run / "checkpoints").glob(".*"))
 
 
-def kill(process: subprocess.Popen[str], run: Path, chance: random.Random, story: Story) -> None:
-    """SIGKILL to one of its processes, half of the times while a checkpoint is being written."""
+def kill(process: subprocess.Popen[str], run: Path, rng: random.Random, report: Report) -> None:
+    """Send SIGKILL to a random rank, in half of the cases while a checkpoint is written. Wait until all ranks end."""
     victims = members(process.pid)
-    victim = chance.choice(victims)
-    if chance.random() < 0.5:
+    victim = rng.choice(victims)
+    if rng.random() < 0.5:
         end = time.monotonic() + 10
-        while not half_written(run) and process.poll() is None and time.monotonic() < end:
+        while not is_saving(run) and process.poll() is None and time.monotonic() < end:
             pass
     else:
-        time.sleep(chance.uniform(0, LONGEST_LIFE))
+        time.sleep(rng.uniform(0, MAX_DELAY))
     os.kill(victim, signal.SIGKILL)
-    hit = time.monotonic()
-    process.wait(PATIENCE)
+    killed_at = time.monotonic()
+    process.wait(EXIT_SECONDS)
     while members(process.pid):
-        assert time.monotonic() - hit < PATIENCE, f"processes {members(process.pid)} are left"
+        assert time.monotonic() - killed_at < EXIT_SECONDS, f"processes {members(process.pid)} have not ended"
         time.sleep(0.05)
-    story.longest_end = max(story.longest_end, time.monotonic() - hit)
-    place = "while saving" if half_written(run) else "elsewhere"
-    story.kills[f"{place}, rank {victims.index(victim)}" if len(victims) > 1 else place] += 1
+    report.slowest_exit = max(report.slowest_exit, time.monotonic() - killed_at)
+    activity = "saving" if is_saving(run) else "training"
+    report.kills[f"{activity}, rank {victims.index(victim)}" if len(victims) > 1 else activity] += 1
 
 
-def inspect(run: Path, story: Story) -> None:
-    """Every file that a person or a program may open is whole."""
+def check_files(run: Path, report: Report) -> None:
+    """Raise UserError, AssertionError or ValueError unless all checkpoints, samples and the summary are complete."""
     for path in (run / "checkpoints").glob("*.ckpt"):
         read_checkpoint(path)
-        story.files_read += 1
+        report.files_read += 1
     for path in (run / "samples").glob("*.png"):
         assert path.read_bytes().endswith(b"IEND\xaeB`\x82"), path
-        story.files_read += 1
+        report.files_read += 1
     if (run / "summary.json").exists():
         json.loads((run / "summary.json").read_text())
 
 
-def torture(folder: Path, kills: int, seed: int, overrides: list[str]) -> Story:
-    """Train in folder/run to the end, killed `kills` times before; AssertionError for a hang or a broken file."""
-    story, chance, run = Story(), random.Random(seed), folder / "run"
+def torture(folder: Path, kills: int, seed: int, overrides: list[str]) -> Report:
+    """Train in folder/run to the end, and kill the training `kills` times before.
+
+    Raises:
+        AssertionError: The training blocks or fails, or leaves an incomplete file.
+    """
+    report, rng, run = Report(), random.Random(seed), folder / "run"
     while True:
         process = start(folder, overrides)
-        # mostly when it has come further, sometimes as soon as it does anything
-        sign = run / ("metrics.csv" if chance.random() < 0.2 else "checkpoints/last.ckpt")
-        if story.kills.total() >= kills or not wait_for(sign, process):
+        # kill after the next checkpoint, or sometimes earlier
+        sign = run / ("metrics.csv" if rng.random() < 0.2 else "checkpoints/last.ckpt")
+        if report.kills.total() >= kills or not wait_for(sign, process):
             break
-        kill(process, run, chance, story)
-        inspect(run, story)
+        kill(process, run, rng, report)
+        check_files(run, report)
         last = run / "checkpoints" / "last.ckpt"
-        story.resumed.append(read_checkpoint(last)["step"] if last.exists() else 0)
+        report.resumed_steps.append(read_checkpoint(last)["step"] if last.exists() else 0)
     assert process.wait(600) == 0, (folder / "out.txt").read_text()[-2000:]
-    inspect(run, story)
-    assert not list(run.rglob("*.tmp")), "a kill has left something behind"
-    return story
+    check_files(run, report)
+    assert not list(run.rglob("*.tmp")), "a kill has left temporary files"
+    return report
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """What differs between two run folders that should hold the same."""
-    found = []
+    """Return the checkpoint keys, files and curves that differ between two run folders."""
+    different = []
     names = {path.name for run in (one, other) for path in (run / "checkpoints").iterdir()}
     for name in names:
-        a, b = (flat(read_checkpoint(run / "checkpoints" / name)) for run in (one, other))
-        found += [f"{name}: {key}" for key in a.keys() | b.keys() if not same(a.get(key), b.get(key))]
-    pictures = {path.name for run in (one, other) for path in (run / "samples").iterdir()}
-    found += [name for name in pictures if content(one / "samples" / name) != content(other / "samples" / name)]
+        a, b = (flatten(read_checkpoint(run / "checkpoints" / name)) for run in (one, other))
+        different += [f"{name}: {key}" for key in a.keys() | b.keys() if not is_equal(a.get(key), b.get(key))]
+    samples = {path.name for run in (one, other) for path in (run / "samples").iterdir()}
+    different += [name for name in samples if content(one / "samples" / name) != content(other / "samples" / name)]
     speed = "train/images_per_second"
     a_rows, b_rows = ([{k: v for k, v in row.items() if k != speed} for row in rows(run)] for run in (one, other))
-    found += [] if a_rows == b_rows else ["metrics.csv"]
+    different += [] if a_rows == b_rows else ["metrics.csv"]
     a_curves, b_curves = curves(one), curves(other)
-    found += [
+    different += [
         f"TensorBoard: {tag}" for tag in a_curves.keys() | b_curves.keys() if a_curves.get(tag) != b_curves.get(tag)
     ]
-    return found
+    return different
 
 
-# what may differ: how long it took, and Lightning's count of epochs that were begun
-TIMES = ("seconds", "images_per_second", "ckpt_path", "started", "ready")
+# may differ: durations, and Lightning's count of started epochs
+NOT_COMPARED = ("seconds", "images_per_second", "ckpt_path", "started", "ready")
 
 
-def flat(node: object, name: str = "") -> dict[str, object]:
+def flatten(node: object, name: str = "") -> dict[str, object]:
+    """Return the leaves of nested containers by their dotted names."""
     if isinstance(node, dict | list):
         items = node.items() if isinstance(node, dict) else enumerate(node)
-        return {key: value for k, part in items for key, value in flat(part, f"{name}.{k}").items()}
-    return {} if name.endswith(TIMES) else {name: node}
+        return {key: value for k, part in items for key, value in flatten(part, f"{name}.{k}").items()}
+    return {} if name.endswith(NOT_COMPARED) else {name: node}
 
 
-def same(a: object, b: object) -> bool:
+def is_equal(a: object, b: object) -> bool:
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         return torch.equal(a, b)
     return a == b or (a != a and b != b)  # NaN
@@ -184,41 +191,43 @@ def content(path: Path) -> bytes | None:
 
 
 def curves(run: Path) -> dict[str, list[tuple[int, str]]]:
-    """TensorBoard's, without what was written by a run that was gone on from earlier."""
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each resumption
+    """Return TensorBoard's curves, without the events of steps that were repeated after a resume."""
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it reports each resume
     board = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    tags = (tag for tag in board.Tags()["scalars"] if not tag.endswith(TIMES))
+    tags = (tag for tag in board.Tags()["scalars"] if not tag.endswith(NOT_COMPARED))
     return {tag: [(event.step, repr(event.value)) for event in board.Scalars(tag)] for tag in tags}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="of the times of the kills")
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("overrides", nargs="*", default=["trainer=cpu"], help="such as trainer=ddp_cpu loss=hinge")
-    given = parser.parse_args()
+    parser.add_argument(
+        "overrides", nargs="*", default=["trainer=cpu"], help="of dcgan.train, such as trainer=ddp_cpu loss=hinge"
+    )
+    args = parser.parse_args()
     os.environ.setdefault("DCGAN_DATA_DIR", str(PACKAGE.parent / "data"))
-    overrides = [*SETTINGS, f"max_steps={given.steps}", *given.overrides]
+    overrides = [*SETTINGS, f"max_steps={args.steps}", *args.overrides]
     with tempfile.TemporaryDirectory() as name:
-        tortured, whole = Path(name, "tortured"), Path(name, "whole")
-        for folder in (tortured, whole):
+        killed, uninterrupted = Path(name, "killed"), Path(name, "uninterrupted")
+        for folder in (killed, uninterrupted):
             folder.mkdir()
-        began = time.monotonic()
+        start_time = time.monotonic()
         try:
-            story = torture(tortured, given.kills, given.seed, overrides)
-            torture(whole, 0, 0, overrides)
+            report = torture(killed, args.kills, args.seed, overrides)
+            torture(uninterrupted, 0, 0, overrides)
         except (AssertionError, UserError, subprocess.TimeoutExpired) as error:
-            print((tortured / "out.txt").read_text()[-3000:], file=sys.stderr)
+            print((killed / "out.txt").read_text()[-3000:], file=sys.stderr)
             sys.exit(f"failed: {error}")
-        found = differences(tortured / "run", whole / "run")
-        print(f"kills survived   {story.kills.total()}: {dict(story.kills)}")
-        print(f"gone on from     steps {story.resumed}")
-        print(f"files read       {story.files_read}, all whole")
-        print(f"others ended     within {story.longest_end:.1f} s of a kill")
-        print(f"differences      {len(found)} from the undisturbed run {found[:5] if found else ''}")
-        print(f"took             {time.monotonic() - began:.0f} s")
-        sys.exit(1 if found or story.kills.total() < given.kills else 0)
+        different = differences(killed / "run", uninterrupted / "run")
+        print(f"kills survived   {report.kills.total()}: {dict(report.kills)}")
+        print(f"resumed at       steps {report.resumed_steps}")
+        print(f"files read       {report.files_read}, all complete")
+        print(f"slowest exit     {report.slowest_exit:.1f} s after a kill")
+        print(f"differences      {len(different)} from the uninterrupted run {different[:5] or ''}")
+        print(f"took             {time.monotonic() - start_time:.0f} s")
+        sys.exit(1 if different or report.kills.total() < args.kills else 0)
 
 
 if __name__ == "__main__":

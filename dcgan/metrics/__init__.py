@@ -1,1 +1,1 @@
-"""Figures of generated images: each metric is a class in one of these files and an entry in conf/evaluator/."""
+"""Metrics of generated images: each is a class in one of these files and an entry in conf/evaluator/."""

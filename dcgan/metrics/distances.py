@@ -5,17 +5,16 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from dcgan.checks import check_int
-from dcgan.metrics.judge import Judged
-from dcgan.metrics.metric import Figure, Metric, library_code
-from dcgan.metrics.reference import Reference
+from dcgan.common.arg_checks import check_int
+from dcgan.metrics.base import Metric, MetricSpec, isolated_library_call
+from dcgan.metrics.judge import ImageFeatures
+from dcgan.metrics.real_images import RealStatistics
 
 
-class Given(nn.Module):
-    """In the place of torchmetrics' Inception: hands on what the judge has already found, in double precision.
+class PrecomputedFeatures(nn.Module):
+    """A replacement of torchmetrics' Inception that returns its input, the judge's features, in double precision.
 
-    The metrics it is given to must have sync_on_compute=False: the first of several processes computes alone, and
-    would wait for the others for ever.
+    Its metrics must have sync_on_compute=False: rank 0 computes alone and would wait for the other ranks indefinitely.
     """
 
     def __init__(self, num_features: int = 0) -> None:
@@ -29,30 +28,33 @@ class Given(nn.Module):
 class FrechetDistance(Metric):
     """|m - m'|^2 + tr(C + C' - 2 (C C')^1/2) between Gaussians fitted to both sets of features (Heusel et al. 2017).
 
-    Not the FID, whose features are Inception's. It shrinks as n grows: compare at equal n only.
+    It is not the FID, which uses Inception's features. It decreases with n: compare at equal n only.
     """
 
-    figures = {"frechet": Figure("Frechet distance, judge's features", "lower")}
+    specs = {"frechet": MetricSpec("Frechet distance, judge's features", "lower")}
 
-    def __call__(self, samples: Judged, real: Reference) -> dict[str, float]:
+    def __call__(self, samples: ImageFeatures, real: RealStatistics) -> dict[str, float]:
         if min(len(samples), len(real)) < 2:
             return {"frechet": float("nan")}
-        metric = FrechetInceptionDistance(Given(samples.features.shape[1]), sync_on_compute=False)
+        metric = FrechetInceptionDistance(PrecomputedFeatures(samples.features.shape[1]), sync_on_compute=False)
         metric.update(real.test.features, real=True)
         metric.update(samples.features, real=False)
         return {"frechet": metric.compute().item()}
 
 
 class KernelDistance(Metric):
-    """The unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018): the mean
-    over random subsets, and the standard deviation between them.
+    """The unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018).
 
-    subsets: how many; subset_size: of each, smaller where there are fewer images.
+    kid: Mean over random subsets. kid_std: Standard deviation between them.
+
+    Args:
+        subsets: Number of subsets, >= 1.
+        subset_size: Images in each, >= 2; at most as many as there are.
     """
 
-    figures = {
-        "kid": Figure("kernel distance, judge's features", "lower"),
-        "kid_std": Figure("its spread between subsets", ""),
+    specs = {
+        "kid": MetricSpec("kernel distance, judge's features", "lower"),
+        "kid_std": MetricSpec("its standard deviation between subsets", ""),
     }
 
     def __init__(self, subsets: int, subset_size: int) -> None:
@@ -60,12 +62,14 @@ class KernelDistance(Metric):
         check_int("subset_size", subset_size, 2)
         self.subsets, self.subset_size = subsets, subset_size
 
-    def __call__(self, samples: Judged, real: Reference) -> dict[str, float]:
+    def __call__(self, samples: ImageFeatures, real: RealStatistics) -> dict[str, float]:
         size = min(self.subset_size, len(samples), len(real))
         if size < 2:
             return {"kid": float("nan"), "kid_std": float("nan")}
-        with library_code():
-            metric = KernelInceptionDistance(Given(), subsets=self.subsets, subset_size=size, sync_on_compute=False)
+        with isolated_library_call():
+            metric = KernelInceptionDistance(
+                PrecomputedFeatures(), subsets=self.subsets, subset_size=size, sync_on_compute=False
+            )
             metric.update(real.test.features, real=True)
             metric.update(samples.features, real=False)
             mean, std = metric.compute()

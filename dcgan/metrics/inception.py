@@ -1,4 +1,4 @@
-"""The usual FID, for those who must quote it."""
+"""The Frechet inception distance (FID) with Inception's features, for comparison with published values."""
 
 from pathlib import Path
 
@@ -6,26 +6,30 @@ import torch
 from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from dcgan.cache import cached
-from dcgan.checks import UserError, first_line
-from dcgan.metrics.judge import Judged
-from dcgan.metrics.metric import Figure, Metric
-from dcgan.metrics.reference import Reference
+from dcgan.common.cache import load_or_compute
+from dcgan.common.errors import UserError, first_line
+from dcgan.metrics.base import Metric, MetricSpec
+from dcgan.metrics.judge import ImageFeatures
+from dcgan.metrics.real_images import RealStatistics
 
-BATCH = 100
+BATCH_SIZE = 100
 REAL_STATES = ("real_features_sum", "real_features_cov_sum", "real_features_num_samples")
 
 
 class InceptionDistance(Metric):
-    """The Frechet inception distance (Heusel et al. 2017) by torchmetrics, with torch-fidelity's Inception-v3 (2,048
-    features), of the images as they are, grey ones three times the same channel, against the test images.
+    """The Frechet inception distance (Heusel et al. 2017) to the test images, by torchmetrics.
 
-    weights: a local copy of torch-fidelity's file; None: it is downloaded. Inception learned on photographs: on digits
-    the figure says little. Twenty thousand images take it half an hour on two CPU cores. UserError where torch-fidelity
-    or the weights are missing.
+    It uses the 2,048 features of torch-fidelity's Inception-v3. Grey images get three equal channels. Inception was
+    trained on photographs, so that the value means little on digits. 20,000 images take half an hour on two CPU cores.
+
+    Args:
+        weights: A local copy of torch-fidelity's weights; None: download them.
+
+    Raises:
+        UserError: torch-fidelity or the weights are missing.
     """
 
-    figures = {"inception_fid": Figure("FID, Inception-v3", "lower")}
+    specs = {"inception_fid": MetricSpec("FID, Inception-v3", "lower")}
     needs_judge = False
 
     def __init__(self, weights: str | None) -> None:
@@ -37,26 +41,26 @@ class InceptionDistance(Metric):
             )
         except ModuleNotFoundError as error:
             raise UserError("evaluator=inception needs torch-fidelity: pip install dcgan[inception]") from error
-        except Exception as error:  # whatever the download or the file brings
+        except Exception as error:  # of any kind, from the download or the file
             raise UserError(
-                f"Inception's weights cannot be had ({first_line(error)}): download torch-fidelity's "
-                "weights-inception-2015-12-05-6726825d.pth on a machine with a network and give its place as "
-                "evaluator.inception.weights=FILE, or leave evaluator=inception out"
+                f"cannot load Inception's weights ({first_line(error)}): download torch-fidelity's "
+                "weights-inception-2015-12-05-6726825d.pth on a machine with internet access and set "
+                "evaluator.inception.weights=FILE, or omit evaluator=inception"
             ) from error
 
-    def __call__(self, samples: Judged, real: Reference) -> dict[str, float]:
+    def __call__(self, samples: ImageFeatures, real: RealStatistics) -> dict[str, float]:
         self.distance.reset()
 
         def compute() -> dict[str, Tensor]:
             self.update(real.test.images, real=True)
             return {name: getattr(self.distance, name) for name in REAL_STATES}
 
-        for name, state in cached("inception", [real.key], compute).items():
+        for name, state in load_or_compute("inception", [real.cache_key], compute).items():
             setattr(self.distance, name, state)
         self.update(samples.images, real=False)
-        return {"inception_fid": self.distance.compute().item()} if len(samples) > 1 else {"inception_fid": torch.nan}
+        return {"inception_fid": self.distance.compute().item() if len(samples) > 1 else torch.nan}
 
     @torch.no_grad()
     def update(self, images: Tensor, real: bool) -> None:
-        for part in images.split(BATCH):
-            self.distance.update(part.expand(-1, 3, -1, -1), real=real)
+        for batch in images.split(BATCH_SIZE):
+            self.distance.update(batch.expand(-1, 3, -1, -1), real=real)

@@ -1,4 +1,4 @@
-"""Whether the generator repeats its training images."""
+"""Memorization: copies of training images among the samples."""
 
 from functools import lru_cache
 
@@ -6,53 +6,58 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from dcgan.metrics.judge import Judged
-from dcgan.metrics.metric import Figure, Metric
-from dcgan.metrics.neighbours import nearest_distances
-from dcgan.metrics.reference import Reference, flat
+from dcgan.metrics.base import Metric, MetricSpec
+from dcgan.metrics.judge import ImageFeatures
+from dcgan.metrics.nearest_neighbors import nearest_distances
+from dcgan.metrics.real_images import RealStatistics, flatten_pixels
 
-NEAR_COPY = 1 / 3
+NEAR_COPY_RATIO = 1 / 3
 
 
 class Memorization(Metric):
-    """How far samples are from their nearest training image, in pixels, and how far test images are from theirs.
+    """Pixel distances from samples to their nearest training images, compared with those of test images.
 
-    nearest_train: mean distance of the samples over mean distance of the test images; well below 1, samples are nearer
-    to what G was trained on than new real images are. near_copies: share of samples less than a third as far from the
-    nearest training image as from the second nearest (Yoon et al. 2023). The floor is that of the test images.
+    nearest_train: Mean distance of the samples over that of the test images. Well below 1, samples are closer to the
+        training images than new real images are.
+    near_copies: Share of samples whose distance to the nearest training image is less than a third of that to the
+        second nearest (Yoon et al. 2023).
+
+    The baseline is that of the test images.
     """
 
-    figures = {
-        "nearest_train": Figure("distance to the training images", "floor"),
-        "near_copies": Figure("share of near copies", "lower"),
+    specs = {
+        "nearest_train": MetricSpec("distance to the training images", "floor"),
+        "near_copies": MetricSpec("share of near copies", "lower"),
     }
 
-    def __call__(self, samples: Judged, real: Reference) -> dict[str, float]:
-        distances, _ = to_train(samples, real)
+    def __call__(self, samples: ImageFeatures, real: RealStatistics) -> dict[str, float]:
+        distances, _ = nearest_train_images(samples, real)
         return {
-            "nearest_train": (distances[:, 0].mean() / real.test_to_train[:, 0].mean()).item(),
-            "near_copies": near_copies(distances),
+            "nearest_train": (distances[:, 0].mean() / real.test_to_train_distances[:, 0].mean()).item(),
+            "near_copies": near_copy_share(distances),
         }
 
-    def floor(self, train: Judged, real: Reference) -> dict[str, float]:
-        return {"nearest_train": 1.0, "near_copies": near_copies(real.test_to_train)}
+    def baseline(self, train: ImageFeatures, real: RealStatistics) -> dict[str, float]:
+        return {"nearest_train": 1.0, "near_copies": near_copy_share(real.test_to_train_distances)}
 
 
-@lru_cache(maxsize=1)  # for the figures, then for the picture
-def to_train(samples: Judged, real: Reference) -> tuple[Float[Tensor, "n 2"], Int64[Tensor, " n"]]:
-    """From each sample to the nearest and second nearest training image, in pixels, and which the nearest is."""
-    return nearest_distances(flat(samples.seen), real.trained_on)
+@lru_cache(maxsize=1)  # called for the metric, then for the image of the closest pairs
+def nearest_train_images(
+    samples: ImageFeatures, real: RealStatistics
+) -> tuple[Float[Tensor, "n 2"], Int64[Tensor, " n"]]:
+    """Return each sample's pixel distances to the two nearest training images, and the nearest one's index."""
+    return nearest_distances(flatten_pixels(samples.judge_input), real.train_pixels)
 
 
-def near_copies(distances: Tensor) -> float:
-    return (distances[:, 0] < NEAR_COPY * distances[:, 1]).double().mean().item()
+def near_copy_share(distances: Float[Tensor, "n 2"]) -> float:
+    return (distances[:, 0] < NEAR_COPY_RATIO * distances[:, 1]).double().mean().item()
 
 
 def closest_pairs(
-    samples: Judged, real: Reference, n: int
+    samples: ImageFeatures, real: RealStatistics, n: int
 ) -> tuple[UInt8[Tensor, "n c 28 28"], UInt8[Tensor, "n c 28 28"]]:
-    """The n samples that are nearest to a training image, relative to the second nearest one, and that image."""
-    distances, indices = to_train(samples, real)
+    """Return the n samples that are closest to a training image, relative to the second nearest, and those images."""
+    distances, indices = nearest_train_images(samples, real)
     closest = (distances[:, 0] / distances[:, 1]).argsort()[:n]
-    twins = (real.trained_on[indices[closest]] * 255).round().to(torch.uint8)
-    return samples.seen[closest], twins.reshape(-1, *samples.seen.shape[1:])
+    train = (real.train_pixels[indices[closest]] * 255).round().to(torch.uint8)
+    return samples.judge_input[closest], train.reshape(-1, *samples.judge_input.shape[1:])

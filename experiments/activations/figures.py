@@ -81,7 +81,7 @@ def main() -> None:
         if of:
             title = f"hidden activation: {name.replace('_bare', ' without batch norm')}"
             # in place of the study's own picture of the one sweep
-            over_training(of, {"val/frechet": "Frechet distance"}, HERE / f"{name}.png", title)
+            over_training(of, {"test/frechet": "Frechet distance"}, HERE / f"{name}.png", title)
             by_layer(units, HERE / f"{name}_layers.png", title)
 
 

@@ -1,10 +1,9 @@
 """What each choice on the training step's hot path is worth: `python -m experiments.hot_path.measure` (20 minutes; with
-`--parts libraries` that part alone, and results.csv keeps what it has of the others).
+`--parts grid` that part alone, and results.csv keeps what it has of the others).
 
 (1) The step itself, `experiment=fast`: the shipped step against the same step with one choice changed, all arms
-alternating. (2) What the C libraries below torch are asked for, in trainings that take turns. (3) Everything around the
-step, on a network so small that this is what costs: a bare loop, the Lightning Trainer around it, the shipped metrics,
-and four `self.log` calls a step instead of them; and one grid of samples, of which a run draws some twenty.
+alternating. (2) Everything around the step, on a network so small that this is what costs: a bare loop, the Lightning
+Trainer around it, the shipped metrics, and four `self.log` calls a step instead of them; and one grid of samples.
 """
 
 import argparse
@@ -20,20 +19,19 @@ from unittest import mock
 import lightning as L
 import torch
 from hydra.utils import instantiate
-from torch import nn
 
-from dcgan.callbacks import Activity, Monitor, Samples
 from dcgan.gan import GAN
-from dcgan.networks import ToFeatures, ToMap
-from dcgan.training import build_gan
-from dcgan.upsampling import UpsampleConv
+from dcgan.models.layers import ChannelsLastFlatten, ChannelsLastUnflatten
+from dcgan.training.callbacks.activation_stats import ActivationStats
+from dcgan.training.callbacks.metrics_logger import MetricsLogger
+from dcgan.training.callbacks.sample_grids import SampleGrids
+from dcgan.training.run import build_gan
 from experiments.bench import bare, begin, endless, show, write
 from experiments.composing import configured
 from experiments.tables import read
-from experiments.throughput.turns import Arm, take_turns
 
 HERE = Path(__file__).parent
-ROUNDS, STEPS, RACES = 9, 10, 3
+ROUNDS, STEPS = 9, 10
 
 
 def seconds(step, real, patch=None) -> float:
@@ -61,21 +59,11 @@ def choices_of_the_step() -> list[dict]:
         return generate(z, label)
 
     twice.generator.forward = recomputed
-    two_passes = bare(config)
-    in_two_passes(two_passes.discriminator, config.data.batch_size)
     foreach = bare(config)
     for optimizer in foreach.optimizers():
         optimizer.param_groups[0].update(fused=False, foreach=True)
     arms = {
         "shipped": (bare(config).training_step, None),
-        "nearest upsampling, then a convolution, instead of one transposed convolution": (
-            bare(config).training_step,
-            lambda: mock.patch.object(UpsampleConv, "forward", nn.Sequential.forward),
-        ),
-        "D sees real and fake in two passes": (
-            two_passes.training_step,
-            lambda: mock.patch("dcgan.gan.separate_statistics", return_value=nullcontext()),
-        ),
         "features of a map channel after channel": (bare(config).training_step, channel_after_channel),
         "contiguous instead of channels_last": (contiguous.training_step, None),
         "Adam foreach instead of fused": (foreach.training_step, None),
@@ -95,21 +83,13 @@ def choices_of_the_step() -> list[dict]:
     return rows("step", times)
 
 
-def in_two_passes(discriminator: nn.Module, n: int) -> None:
-    """From here on a batch of more than n images is passed through D in two halves."""
-    forward = discriminator.forward
-
-    def halves(x, label=None):
-        return forward(x) if len(x) == n else torch.cat([forward(half) for half in x.chunk(2)])
-
-    discriminator.forward = halves
-
-
 @contextmanager
 def channel_after_channel():
     with (
-        mock.patch.object(ToFeatures, "forward", lambda self, x: x.flatten(1)),
-        mock.patch.object(ToMap, "forward", lambda self, x: x.unflatten(1, (self.channels, self.size, self.size))),
+        mock.patch.object(ChannelsLastFlatten, "forward", lambda self, x: x.flatten(1)),
+        mock.patch.object(
+            ChannelsLastUnflatten, "forward", lambda self, x: x.unflatten(1, (self.channels, self.size, self.size))
+        ),
     ):
         yield
 
@@ -135,7 +115,7 @@ def around_the_step() -> list[dict]:
         gan = build_gan(config)
         gan.__class__ = kind
         logger = L.pytorch.loggers.TensorBoardLogger(folder)
-        callbacks = [Monitor(25), Activity(100)] if shipped else []
+        callbacks = [MetricsLogger(25), ActivationStats(100)] if shipped else []
         trainer = L.Trainer(
             accelerator="cpu", max_steps=2 * steps, logger=logger, callbacks=callbacks, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=0 if shipped else 25,
@@ -171,40 +151,14 @@ def around_the_step() -> list[dict]:
 def grid_of_samples() -> list[dict]:
     gan, times = bare(configured("experiment=fast")), []
     with tempfile.TemporaryDirectory() as folder:
-        samples = Samples(Path(folder), [0])
+        samples = SampleGrids(Path(folder), [0])
         logger = L.pytorch.loggers.TensorBoardLogger(folder)
         trainer = L.Trainer(accelerator="cpu", logger=logger, enable_checkpointing=False)
         for _ in range(ROUNDS):
             started = time.perf_counter()
-            samples.draw(trainer, gan)
+            samples.save(trainer, gan)
             times.append(time.perf_counter() - started)
     return rows("grid", {"one grid of samples": times})
-
-
-def libraries() -> list[dict]:
-    """What `dcgan.cpu` asks of the C libraries, one thing less at a time: trainings as shipped that take turns."""
-    arms = {
-        "as shipped": {},
-        "glibc gives freed memory back": {"GLIBC_TUNABLES": ""},  # any setting of the user's own does that
-        "MKL takes its own choice of kernels": {"MKL_CBWR": ""},  # MKL takes "OFF" for "AUTO", says MKL_VERBOSE=1
-    }
-    return rows("libraries", races(arms, "experiment=fast"))
-
-
-def large_batch() -> list[dict]:
-    """glibc's memory again, with tensors above the 32 MB up to which it learns by itself to keep what is freed."""
-    arms = {"as shipped": {}, "glibc gives freed memory back": {"GLIBC_TUNABLES": ""}}
-    return rows("large_batch", races(arms, "experiment=fast", "data.batch_size=1024"))
-
-
-def races(arms: dict[str, dict[str, str]], *overrides: str) -> dict[str, list[float]]:
-    """Seconds a step of trainings that differ in their environment and take turns."""
-    contest = {name: Arm("shipped", overrides, environment) for name, environment in arms.items()}
-    times: dict[str, list[float]] = {name: [] for name in arms}
-    for _ in range(RACES):
-        for name, run in take_turns(contest, turns=8).items():
-            times[name].append(1 / run["steps_per_second"])
-    return times
 
 
 def rows(part: str, times: dict[str, list[float]]) -> list[dict]:
@@ -227,8 +181,6 @@ def rows(part: str, times: dict[str, list[float]]) -> list[dict]:
 
 PARTS = {
     "step": choices_of_the_step,
-    "libraries": libraries,
-    "large_batch": large_batch,
     "around": around_the_step,
     "grid": grid_of_samples,
 }

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from hydra.utils import instantiate
 
-from dcgan.health import LOOKED_AT, diversity
-from dcgan.measuring import measure, reference, that_apply
-from dcgan.metrics.memorization import to_train
-from dcgan.trained import latents
+from dcgan.metrics.compute import applicable_metrics, load_real_statistics, measure
+from dcgan.metrics.memorization import nearest_train_images
+from dcgan.sampling.trained_generator import sample_latents
+from dcgan.training.callbacks.health import N_IMAGES, diversity
 from experiments.bench import bare, begin, show, write
 from experiments.composing import configured
 
@@ -29,32 +29,32 @@ def main() -> None:
     begin()
     config = configured()
     gan, data = bare(config), instantiate(config.data)
-    real = reference(data, torch.device("cpu"))
-    light = that_apply(instantiate(config.evaluator, _convert_="all"), judged=True, labelled=False)
-    full = that_apply(
-        instantiate(configured(command="evaluate").evaluator, _convert_="all"), judged=True, labelled=False
+    real = load_real_statistics(data, torch.device("cpu"))
+    light = applicable_metrics(instantiate(config.evaluator, _convert_="all"), has_judge=True, has_labels=False)
+    full = applicable_metrics(
+        instantiate(configured(command="evaluate").evaluator, _convert_="all"), has_judge=True, has_labels=False
     )
-    batch = data.pixels.encode(data.fit(real.train_images[:128]))
-    z = latents(gan.generator, 10_000, 0)
+    batch = data.pixels.encode(data.resize(real.train_images[:128]))
+    z = sample_latents(gan.generator, 10_000, 0)
 
     def draw():
         return torch.cat([gan.sample(part) for part in z.split(500)])
 
-    samples = real.look(draw())
+    samples = real.extract_features(draw())
     measure(full, samples, real)  # fills the cache
     arms = {
         "a step of the default training": (lambda: gan.training_step((batch, None), 0), STEPS),
-        "a look of the health callback": (lambda: diversity(gan.sample(gan.fixed_z[:LOOKED_AT])), STEPS),
-        "a measurement in training": (lambda: measure(light, real.look(draw()), real), 1),
+        "a look of the health callback": (lambda: diversity(gan.sample(gan.fixed_z[:N_IMAGES])), STEPS),
+        "a measurement in training": (lambda: measure(light, real.extract_features(draw()), real), 1),
         "  drawing 10,000 images": (draw, 1),
-        "  the judge's look at them": (lambda: real.look(samples.images), 1),
+        "  the judge's look at them": (lambda: real.extract_features(samples.images), 1),
     }
     for name, metric in full.items():
         arms[f"  {name}"] = (lambda metric=metric: metric(samples, real), 1)
     times: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(ROUNDS):
         for name, (arm, repeats) in arms.items():
-            to_train.cache_clear()
+            nearest_train_images.cache_clear()
             started = time.perf_counter()
             for _ in range(repeats):
                 arm()

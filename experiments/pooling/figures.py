@@ -32,7 +32,7 @@ def by_then(curves: list[Row], seconds: float) -> list[Row]:
     found: list[Row] = []
     for (sweep, arm, seed), run in groupby(curves, itemgetter("sweep", "arm", "seed")):
         own = list(run)
-        times, distances = ([float(row[name]) for row in own] for name in ("seconds", "val/frechet"))
+        times, distances = ([float(row[name]) for row in own] for name in ("seconds", "test/frechet"))
         distance = math.exp(np.interp(seconds, times, np.log(distances)))
         found.append({"sweep": sweep, "arm": arm, "seed": seed, "outcome": own[0]["outcome"], "frechet": distance})
     return found
@@ -43,7 +43,7 @@ def main() -> None:
         begin()
         write(HERE / "speed.csv", speeds({arm: config_of(run) for arm, run in runs.items()}))
     sweeps = configs(HERE.name)
-    curves = [row for row in read(HERE / "curves.csv") if row["val/frechet"]]
+    curves = [row for row in read(HERE / "curves.csv") if row["test/frechet"]]
     own = timed(curves, sweeps["discriminator"].data.batch_size)
     for sweep, rows in groupby(own, itemgetter("sweep")):
         draw(list(rows), HERE / f"{sweep}_seconds.png", f"{sweep}: at equal seconds", x="seconds")

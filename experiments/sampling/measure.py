@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from dcgan import load_generator, report
+from dcgan import load_generator
+from dcgan.common import provenance as report
 
 HERE = Path(__file__).parent
 ROUNDS, N, REFERENCE = 5, 10_000, 64
@@ -26,7 +27,7 @@ import torch
 imported = time.perf_counter()
 from pathlib import Path
 from dcgan import load_generator
-from dcgan.grids import image_grid, save_png
+from dcgan.common.image_grid import image_grid, save_png
 save_png(Path(sys.argv[2]), image_grid(load_generator(sys.argv[1]).sample(64)))
 print(imported - start, time.perf_counter() - imported)
 """

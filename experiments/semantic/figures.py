@@ -1,5 +1,5 @@
-"""What the runs of this study can be asked afterwards: what classifiers learn from their networks (the DCGAN paper's
-sections 5.1 and 8.1), and how well vector arithmetic survives noise: two CSV files and a picture.
+"""Measure the runs of this study: classifiers on their networks (DCGAN paper, sections 5.1 and 8.1) and the success
+rates of vector arithmetic. Write two CSV files and a plot.
 """
 
 from pathlib import Path
@@ -8,108 +8,70 @@ import torch
 from hydra.utils import instantiate
 from matplotlib.figure import Figure
 
-from dcgan.checks import UserError
-from dcgan.data import ImageData
-from dcgan.measuring import reference
-from dcgan.metrics.probe import LinearProbe, NearestNeighbour
-from dcgan.modes.arithmetic import Arithmetic, Pool, mixed_up
-from dcgan.modes.mode import Source
-from dcgan.seeding import Stream, derive_generator
-from dcgan.trained import read_checkpoint
+from dcgan.checkpoints.io import read_checkpoint
+from dcgan.data.datamodule import BaseDataModule
+from dcgan.evaluation.probes import LinearProbe, NearestNeighborProbe
+from dcgan.metrics.compute import load_real_statistics
+from dcgan.sampling.base import SampleSource
 from experiments.bench import write
-from experiments.contrasts import spreads
+from experiments.contrasts import seed_statistics
+from experiments.semantic.arithmetic_success import BATCH_SIZE, EXPRESSIONS, SCALES, SHUFFLED, measure_arithmetic
 from experiments.study import config_of, finished, identity, with_earlier
 from experiments.tables import Row, read
 
 HERE = Path(__file__).parent
-CPU = torch.device("cpu")
-EXPRESSIONS = ("thick 7 - thin 7 + thin 1", "slanted 4 - upright 4 + upright 9")
-SCALES = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)  # of uniform noise; a component of z has a standard deviation of 1
-ALONE, MIXED = "third term alone", "first two mixed up"  # what is right without the arithmetic
-AVERAGE, DRAWS, POOL = 3, 2_000, 10_000
-NEIGHBOURS, PROBED = 50_000, 10_000  # images that the classifiers are fitted on
+NEIGHBORS, SVM_IMAGES = 50_000, 10_000  # images that the classifiers are fitted on
 
 
-def arithmetic(source: Source) -> list[Row]:
-    """How often the result of each expression is right; nothing of one that has too few images of its terms.
-
-    A conditional generator is told the result's digit, so that its strokes alone can be wrong.
-    """
-    modes = [Arithmetic(None, 0, expression, AVERAGE, "uniform", 1.0, DRAWS, POOL) for expression in EXPRESSIONS]
-    pool = modes[0].fill_pool(source)
-    rows: list[Row] = []
-    for mode in modes:
-        try:
-            rows += shares(mode, source, pool)
-        except UserError as error:
-            print(f"left out     {source.checkpoint}: {error}")
-    return rows
+def measure_probe(checkpoint: Path, source: SampleSource, data: BaseDataModule) -> Row:
+    """Return the metrics of the checkpoint's probe and their baselines."""
+    real, generator = load_real_statistics(data, torch.device("cpu")), source.generator
+    probe = NearestNeighborProbe(NEIGHBORS) if generator.classes else LinearProbe(SVM_IMAGES)
+    metrics, baseline = probe(read_checkpoint(checkpoint), generator, real, 0)
+    return metrics | {f"{name}_floor": value for name, value in baseline.items()}
 
 
-def shares(mode: Arithmetic, source: Source, pool: Pool) -> list[Row]:
-    """How often it is right with noise of each scale, and how often without the arithmetic."""
-    rng = derive_generator(CPU, 0, Stream.ARITHMETIC)
-    a, b, thirds = (mode.pick(pool, term, rng) for term in mode.terms)
-    c = thirds.mean(dim=1)
-    sums = a.mean(dim=1) - b.mean(dim=1) + c
-    tried = {str(scale): sums + scale * mode.noise(sums.shape, rng) for scale in SCALES}
-    tried |= {ALONE: c, MIXED: mixed_up(a, b, rng) + c}
-    return [
-        {"expression": mode.expression, "noise_scale": scale, "right": 100 * mode.right(source, pool, z)}
-        for scale, z in tried.items()
-    ]
-
-
-def classified(checkpoint: Path, source: Source, data: ImageData) -> Row:
-    """What a classifier says of the checkpoint, and the figure's floor."""
-    real, generator = reference(data, CPU), source.generator
-    probe = NearestNeighbour(NEIGHBOURS) if generator.classes else LinearProbe(PROBED)
-    found, floor = probe(read_checkpoint(checkpoint), generator, real, 0)
-    return found | {f"{name}_floor": value for name, value in floor.items()}
-
-
-def ask(runs: list[Path]) -> None:
-    """Ask each run, and write down what it says."""
-    probes, counted = [], []
+def measure(runs: list[Path]) -> None:
+    """Measure each run and write probes.csv and arithmetic.csv after each."""
+    probe_rows: list[Row] = []
+    arithmetic_rows: list[Row] = []
     for run in runs:
-        config = config_of(run)
         checkpoint = run / "checkpoints" / "last.ckpt"
-        data: ImageData = instantiate(config.data)
-        source = Source(checkpoint, "cpu", 500, lambda data=data: data)
-        who = identity(run)
-        probes.append(who | classified(checkpoint, source, data))
-        counted += [who | row for row in arithmetic(source)]
-        for name, rows in (("probes.csv", probes), ("arithmetic.csv", counted)):
+        source = SampleSource(checkpoint, "cpu", BATCH_SIZE)
+        run_columns = identity(run)
+        probe_rows.append(run_columns | measure_probe(checkpoint, source, instantiate(config_of(run).data)))
+        arithmetic_rows += [run_columns | row for row in measure_arithmetic(source)]
+        for name, rows in (("probes.csv", probe_rows), ("arithmetic.csv", arithmetic_rows)):
             write(HERE / name, with_earlier(HERE / name, rows))
 
 
-def draw() -> None:
+def plot_arithmetic() -> None:
     rows = read(HERE / "arithmetic.csv")
-    drawing = Figure(figsize=(10, 4), layout="constrained")
-    for axes, expression in zip(drawing.subplots(1, len(EXPRESSIONS), sharey=True), EXPRESSIONS, strict=True):
-        of_expression = [row for row in rows if row["expression"] == expression]
-        for i, arm in enumerate(dict.fromkeys(row["arm"] for row in of_expression)):
-            at = {
-                noise_scale: next(iter(spreads(tried, "right").values()))
-                for noise_scale in (*map(str, SCALES), MIXED)
-                if (tried := [r for r in of_expression if (r["arm"], r["noise_scale"]) == (arm, noise_scale)])
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, expression in zip(figure.subplots(1, len(EXPRESSIONS), sharey=True), EXPRESSIONS, strict=True):
+        panel_rows = [row for row in rows if row["expression"] == expression]
+        for i, variant in enumerate(dict.fromkeys(row["arm"] for row in panel_rows)):
+            statistics = {
+                name: next(iter(seed_statistics(selected, "right").values()))
+                for name in (*map(str, SCALES), SHUFFLED)
+                if (selected := [r for r in panel_rows if (r["arm"], r["noise_scale"]) == (variant, name)])
             }
-            axes.axhline(at.pop(MIXED).mean, color=f"C{i}", lw=0.8, ls=":")
-            lowest, highest = ([f(spread.values) for spread in at.values()] for f in (min, max))
-            x = [float(noise_scale) for noise_scale in at]
-            axes.plot(x, [spread.mean for spread in at.values()], color=f"C{i}", marker="o", label=arm)
-            axes.fill_between(x, lowest, highest, color=f"C{i}", alpha=0.15, linewidth=0)
-        axes.set(title=expression, xlabel=f"scale of the noise on the sum (dotted: {MIXED}, no noise)")
+            axes.axhline(statistics.pop(SHUFFLED).mean, color=f"C{i}", lw=0.8, ls=":")
+            low, high = ([f(spread.values) for spread in statistics.values()] for f in (min, max))
+            x = [float(noise_scale) for noise_scale in statistics]
+            axes.plot(x, [spread.mean for spread in statistics.values()], color=f"C{i}", marker="o", label=variant)
+            axes.fill_between(x, low, high, color=f"C{i}", alpha=0.15, linewidth=0)
+        axes.set(title=expression, xlabel=f"scale of the noise on the sum (dotted: {SHUFFLED}, no noise)")
         axes.grid(alpha=0.3)
-    drawing.axes[0].set_ylabel("right, %")
-    drawing.axes[0].legend(frameon=False, fontsize=8)
-    drawing.savefig(HERE / "arithmetic.png", dpi=110)
+    figure.axes[0].set_ylabel("right, %")
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(HERE / "arithmetic.png", dpi=110)
 
 
 def main() -> None:
     if runs := finished(HERE.name):
-        ask(runs)
-    draw()
+        measure(runs)
+    plot_arithmetic()
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ import torch.nn.functional as F
 from hydra.utils import instantiate
 from torch import Tensor
 
-from dcgan.cpu import ask_mkl_for_other_kernels, keep_freed_memory
-from dcgan.graphs import on_stream, recorded
-from dcgan.passes import separate_statistics
+from dcgan.training.cuda_graph import record_graph, run_on_stream
 from experiments.composing import configured
 
 
@@ -26,8 +24,6 @@ def main() -> None:
     kind = (config.ema.decay, config.discriminator_steps, config.penalty, config.loss._target_.rpartition(".")[2])
     if kind != (0, 1, None, "NonSaturating"):
         sys.exit(f"the bare loop has the default's step alone, not {kind}")
-    ask_mkl_for_other_kernels()
-    keep_freed_memory()
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     g, d = (instantiate(config[name]).to(device, memory_format=torch.channels_last).train()
@@ -47,9 +43,7 @@ def main() -> None:
     def step(index: Tensor) -> None:
         real = images[index].float().div_(127.5).sub_(1)
         fake = g(torch.randn(n, config.model.latent_dim, device=device))
-        with separate_statistics(d, 2):
-            real_logits, fake_logits = d(torch.cat((real, fake.detach()))).chunk(2)
-        loss_d = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+        loss_d = F.softplus(-d(real)).mean() + F.softplus(d(fake.detach())).mean()
         optimizer_d.zero_grad()
         loss_d.backward()
         optimizer_d.step()
@@ -73,8 +67,8 @@ def replayed(step: Callable[[Tensor], None], n: int, device: torch.device) -> Ca
     """The step as one CUDA graph; three steps before make what it needs."""
     static, side = torch.zeros(n, dtype=torch.int64, device=device), torch.cuda.Stream()
     for _ in range(3):
-        on_stream(side, lambda: step(static))
-    replay = recorded(side, lambda: step(static))
+        run_on_stream(side, lambda: step(static))
+    replay = record_graph(side, lambda: step(static))
 
     def run(index: Tensor) -> None:
         static.copy_(index)

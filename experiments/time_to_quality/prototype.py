@@ -49,12 +49,12 @@ class Prototype:
         self.step = 0
         self.rng = torch.Generator().manual_seed(seed)  # other arms of a race seed the global one
 
-    def draw_z(self, n: int, device: torch.device, rng: torch.Generator) -> Tensor:
+    def sample_z(self, n: int, device: torch.device, rng: torch.Generator) -> Tensor:
         return torch.randn(n, LATENT, device=device, generator=rng)
 
     def training_step(self, real: Tensor) -> None:
         d, g = self.discriminator, self.generator
-        fake = g(self.draw_z(len(real), real.device, self.rng))
+        fake = g(self.sample_z(len(real), real.device, self.rng))
         loss_d = F.softplus(-d(real)).mean() + F.softplus(d(fake.detach())).mean()
         self.optimizer_d.zero_grad()
         loss_d.backward()

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from dcgan.grids import image_grid, save_png
+from dcgan.common.image_grid import image_grid, save_png
 from experiments.bench import Clocked, Referee, bare, begin, endless, write
 from experiments.composing import configured
 from experiments.tables import read
@@ -91,7 +91,7 @@ def main() -> None:
                 )
                 print(*rows[-1].values(), flush=True)
                 if mark == PICTURED and seed == arguments.seeds[0]:
-                    z = contender.latent.draw_z(64, torch.device("cpu"), torch.Generator().manual_seed(0))
+                    z = contender.latent.sample_z(64, torch.device("cpu"), torch.Generator().manual_seed(0))
                     save_png(HERE / f"{contender.arm}_{seed}_{mark}s.png", image_grid(contender.model.sample(z)))
             write(curves, rows)
 

@@ -21,7 +21,7 @@ class Simultaneous(GAN):
 
     def update(self, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         optimizer_d, optimizer_g = self.optimizers()
-        fake = self.generator(self.generator.draw_z(len(images), self.device))
+        fake = self.generator(self.generator.sample_z(len(images), self.device))
         real_logits, fake_logits = self.discriminator(images), self.discriminator(fake)
         loss_d = self.loss.discriminator(real_logits, fake_logits)
         loss_g = self.loss.generator(fake_logits)

@@ -9,16 +9,16 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dcgan.metrics.reference import Reference
-from dcgan.pictures import spectrum
-from dcgan.trained import latents, load_generator
+from dcgan.evaluation.plots import spectrum
+from dcgan.metrics.real_images import RealStatistics
+from dcgan.sampling.trained_generator import load_generator, sample_latents
 from experiments.bench import bare, begin, speeds, write
 from experiments.plots import over_training
 from experiments.study import config_of, examples, finished, identity, with_earlier
 from experiments.tables import LEARNED, Row, read
 
 HERE = Path(__file__).parent
-FIGURES = {"val/cb2": "CB2, dB", "val/pv2": "PV2, %", "val/pv4": "PV4, %"}
+FIGURES = {"test/cb2": "CB2, dB", "test/pv2": "PV2, %", "test/pv4": "PV4, %"}
 N, SHOWN = 2000, 4  # images of a spectrum, and of them in the picture
 BATCH, EDGE = 500, 4  # images that tell how even G begins, and the pixels at their edges, which see fewer inputs
 
@@ -26,8 +26,8 @@ BATCH, EDGE = 500, 4  # images that tell how even G begins, and the pixels at th
 def images(run: Path) -> tuple[Tensor, Tensor]:
     """The same latent vectors through G as it was at step 0 and as it is at the end."""
     gan, trained = bare(config_of(run)), load_generator(run / "checkpoints" / "last.ckpt", "cpu")
-    z = latents(gan.generator, N, seed=0)
-    return torch.cat([gan.sample(part) for part in z.split(500)]), torch.cat(list(trained.draw(z, None, 500)))
+    z = sample_latents(gan.generator, N, seed=0)
+    return torch.cat([gan.sample(part) for part in z.split(500)]), torch.cat(list(trained.generate(z, None, 500)))
 
 
 def unevenness(images: Float[Tensor, "n c h w"], period: int) -> float:
@@ -42,7 +42,7 @@ def unevenness(images: Float[Tensor, "n c h w"], period: int) -> float:
 def began(run: Path) -> Row:
     """How even the run's G was before its first step: of its own values, which are all but one grey as pixels."""
     generator = bare(config_of(run)).generator
-    images = generator(latents(generator, BATCH, seed=0))
+    images = generator(sample_latents(generator, BATCH, seed=0))
     return identity(run) | {f"unevenness_{period}": f"{unevenness(images, period):.4g}" for period in (2, 4)}
 
 
@@ -51,7 +51,7 @@ def spectra(runs: dict[str, Path], path: Path) -> None:
     drawing = Figure(figsize=(2 * (len(runs) + 1), 8), layout="constrained")
     panels = drawing.subplots(4, len(runs) + 1)
     data = instantiate(config_of(next(iter(runs.values()))).data)
-    real = Reference(data, None).native(N)
+    real = RealStatistics(data, None).resized_test_images(N)
     columns = {name: images(run) for name, run in runs.items()} | {"test images": (real, real)}
     levels = spectrum(real)
     low, high = levels.amin().item(), levels.amax().item()

@@ -1,0 +1,128 @@
+"""Build objects from the config in a checkpoint without letting the file choose which code runs.
+
+Only the parts that define the maths come from a file, each from a closed list of packages. Whatever opens files, starts
+processes or uses the network (trainers, loggers, callbacks, Inception's weights) comes from the command line only.
+"""
+
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from dcgan.common.errors import UserError, first_line
+
+DATA_SETS = "torchvision.datasets"  # named by `hydra.utils.get_class`, never called from a config
+MODEL_PARTS = ("dcgan.models", "torch.nn")
+# the packages whose classes each key of a config may name
+PACKAGES = {
+    **dict.fromkeys(("model", "activation", "normalization", "prior", "initialization"), MODEL_PARTS),
+    **dict.fromkeys(("discriminator", "discriminator_activation", "discriminator_normalization"), MODEL_PARTS),
+    "output": ("torch.nn", "dcgan.data.pixel_range"),
+    "loss": ("dcgan.losses",),
+    "penalty": ("dcgan.losses",),
+    "optimizer": ("dcgan.training.optimizers",),
+    "data": ("dcgan.data", DATA_SETS),
+    # not dcgan.metrics.inception, which unpickles a file
+    "evaluator": tuple(
+        f"dcgan.metrics.{module}" for module in ("distances", "prdc", "classes", "checkerboard", "memorization")
+    ),
+}
+MATHS = tuple(key for key in PACKAGES if key != "evaluator")
+LOCAL_DATA_KEYS = ("root", "workers")  # of a data module: decided by the command line, never by a file
+MAX_NODES = 10_000  # a complete config has some 300
+
+
+def safe_instantiate(config: dict[str, Any], key: str) -> Any:
+    """Return the object that a checkpoint's config describes at `key` ("a.b" for b in a).
+
+    Raises:
+        UserError: The config names a class that is not on the list of its key, or this version cannot build it.
+    """
+    try:
+        part, *names = key.split(".")
+        reject_untrusted(config, [part])
+        tree: Any = config[part]
+        for name in names:
+            tree = tree[name]
+        return instantiate(tree)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"the checkpoint's {key} cannot be built by this version ({first_line(error)})") from error
+
+
+def reject_untrusted(config: dict[str, Any], keys: Iterable[str]) -> None:
+    """Raise UserError if one of these parts of the config names a class that is not on the list of its key.
+
+    Keys that the config does not have are skipped.
+    """
+    for key in keys:
+        packages = PACKAGES.get(key, ())
+        for node in walk(config.get(key)):
+            if isinstance(node, dict) and "_target_" in node and not is_trusted(node, packages):
+                raise UserError(
+                    f"the config's {key} names {class_path(node) or node['_target_']}, which is not a class of "
+                    f"{' or '.join(packages) or 'any package'}: a checkpoint must not choose which code runs; put your "
+                    f"class there, or give {key}= on the command line"
+                )
+
+
+def is_trusted(node: dict[str, Any], packages: tuple[str, ...]) -> bool:
+    """Return True if the node's `_target_` is a class that one of the packages defines, in the module it names; or if
+    the node is the name of a torchvision data set and these are allowed."""
+    if DATA_SETS in packages and (path := class_path(node)) is not None:
+        module, _, name = path.rpartition(".")
+        return module == DATA_SETS and name.isidentifier()
+    module, _, name = str(node["_target_"]).rpartition(".")
+    own = [package for package in packages if package != DATA_SETS and f"{module}.".startswith(f"{package}.")]
+    if not own:
+        return False
+    try:
+        defined = getattr(import_module(module), name, None)
+    except ImportError:
+        return False
+    # not what the module has imported; torch.nn exports classes of its submodules
+    return isinstance(defined, type) and f"{defined.__module__}.".startswith(f"{module}.")
+
+
+def class_path(node: dict[str, Any]) -> str | None:
+    """Return the path of a node that stands for a class itself, None for other nodes."""
+    return str(node.get("path")) if node["_target_"] == "hydra.utils.get_class" else None
+
+
+def reject_non_plain(tree: Any) -> None:
+    """Raise UserError unless the tree consists of the plain nested containers and values of a config."""
+    for _ in walk(tree):
+        pass
+
+
+def walk(tree: Any) -> Iterator[Any]:
+    """Yield every node of nested dicts and lists.
+
+    Raises:
+        UserError: A node is another object, or a string that `instantiate` would resolve, or there are more than
+            `MAX_NODES` nodes: a list that contains itself is a few bytes in a file and has no end.
+    """
+    waiting, seen = [tree], 0
+    while waiting:
+        node = waiting.pop()
+        seen += 1
+        if seen > MAX_NODES:
+            raise UserError(f"the config has more than {MAX_NODES:,} entries: it is not a config of dcgan")
+        if not isinstance(node, dict | list | str | int | float | None):
+            raise UserError(f"the config holds a {type(node).__name__}, which is not a plain value")
+        if isinstance(node, str) and "${" in node:
+            raise UserError(f"the config holds {node!r}: a checkpoint must not choose which code runs")
+        if isinstance(node, dict):
+            waiting += [*node, *node.values()]
+        elif isinstance(node, list):
+            waiting += node
+        yield node
+
+
+def use_local_data_keys(data: dict[str, Any], cfg: DictConfig) -> dict[str, Any]:
+    """Return a checkpoint's data config with the folder and the number of processes of this command's config."""
+    local = {key: cfg.data[key] for key in LOCAL_DATA_KEYS if key in data and key in cfg.data}
+    return {key: value for key, value in data.items() if key not in LOCAL_DATA_KEYS} | local

@@ -1,0 +1,38 @@
+"""Argument checks that raise ValueError with the argument's name, its value and what is allowed."""
+
+import math
+
+
+def check_int(name: str, value: object, minimum: int, maximum: int | None = None, *, optional: bool = False) -> None:
+    """Raise ValueError unless `value` is an integer in [minimum, maximum], or None if it is optional.
+
+    `maximum=None` means no upper bound.
+    """
+    if optional and value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
+    if maximum is not None and value > maximum:
+        raise ValueError(f"{name} must be an integer <= {maximum:,}, got {value:,}")
+
+
+def check_ints(name: str, values: object, minimum: int) -> None:
+    """Raise ValueError unless `values` is a list of integers >= `minimum`."""
+    if not isinstance(values, list):
+        raise ValueError(f"{name} must be a list of integers >= {minimum}, got {values!r}")
+    for value in values:
+        check_int(name, value, minimum)
+
+
+def check_number(name: str, value: object, low: float, high: float, *, brackets: str = "[]") -> None:
+    """Raise ValueError unless `value` is a finite number between `low` and `high`.
+
+    Args:
+        brackets: "[" or "]" to include an end of the range, "(" or ")" to exclude it.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        above_low = low <= value if brackets[0] == "[" else low < value
+        below_high = value <= high if brackets[1] == "]" else value < high
+        if above_low and below_high:
+            return
+    raise ValueError(f"{name} must be a number in {brackets[0]}{low:g}, {high:g}{brackets[1]}, got {value!r}")

@@ -1,0 +1,87 @@
+"""Atomic writes: after a crash, a file is either the complete old one or the complete new one."""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dcgan.common.errors import UserError, first_line
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder, which is renamed to `path` at the end, or removed after an error.
+
+    File and folder are flushed to disk: without the latter, a power cut could undo the renaming.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        fsync(temporary)
+        temporary.replace(path)
+        fsync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary sibling folder, which is renamed to `folder` at the end, or removed after an error."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in temporary.iterdir():
+            fsync(path)
+        fsync(temporary)
+        temporary.replace(folder)
+        fsync(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def write_errors(
+    path: str | Path, alternative: str, errors: tuple[type[Exception], ...] = (OSError, RuntimeError)
+) -> Iterator[None]:
+    """Within the context, errors of writing `path` become a UserError.
+
+    Args:
+        path: The path in the message.
+        alternative: What the user can choose instead, such as "another out=".
+        errors: The types of errors; torch's zip writer raises RuntimeError on a full disk.
+    """
+    try:
+        yield
+    except errors as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"{path} cannot be written ({reason}): free some disk space or choose {alternative}") from error
+
+
+def fsync(path: Path) -> None:
+    """Flush a file's content, or a folder's entries, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)
+
+
+def nonfinite_to_none(values: dict[str, float]) -> dict[str, float | None]:
+    """Replace NaN and infinity, which JSON does not have, by None."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

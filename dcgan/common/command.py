@@ -1,0 +1,89 @@
+"""Shared parts of the commands: the config folder, how a command runs, and how a mistake ends it."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig
+
+from dcgan.common.errors import UserError, explain
+from dcgan.common.output_streams import lenient_output
+from dcgan.common.overrides import explain_unknown_key
+
+PACKAGE = Path(__file__).parents[1]
+# in a wheel the configs are inside the package, in a checkout next to it
+CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
+PATH_KEYS = ("ckpt_path", "checkpoint", "samples", "out", "folder", "z", "data.root", "hydra.run.dir")
+
+
+def run(command: Callable[[], object], config_name: str) -> None:
+    """Run a Hydra command on conf/<config_name>.yaml and report its errors as `fail` does."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors instead of printing a shortened traceback
+    with lenient_output():
+        try:
+            command()
+        except ConfigCompositionException as error:
+            sentence = explain_unknown_key(error, str(CONF), config_name)
+            fail(error if sentence is None else UserError(sentence))
+        except Exception as error:
+            fail(error)
+        except KeyboardInterrupt:  # a training that has started saves first: dcgan.training.signals
+            print("error: interrupted", file=sys.stderr)
+            sys.exit(130)
+
+
+def fail(error: Exception) -> None:
+    """Print one sentence and exit with code 1 (or the error's own code); raise an error that the user cannot fix."""
+    sentence = explain(error)
+    if sentence is None:
+        raise error
+    if getattr(error, "silent", False):
+        sys.exit(0)  # rank 0 reports the error; for any other exit code of a rank Lightning would kill rank 0
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(getattr(error, "exit_code", 1))
+
+
+def main(
+    config_name: str,
+    act: Callable[[DictConfig], None],
+    prepare: Callable[[list[str]], list[str]] = lambda arguments: arguments,
+) -> None:
+    """Run a command that does not train.
+
+    Args:
+        config_name: The file in conf/ that the command line overrides.
+        act: Does the work on the composed config.
+        prepare: Changes the command line's arguments before Hydra parses them.
+    """
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
+    def task(cfg: DictConfig) -> None:
+        try:
+            act(cfg)
+        except Exception as error:
+            fail(error)
+
+    def command() -> None:
+        sys.argv[1:] = [quote_path(argument) for argument in prepare(sys.argv[1:])]
+        task()
+
+    run(command, config_name)
+
+
+def reject_multirun(arguments: list[str]) -> list[str]:
+    """Raise UserError for -m: the jobs of a sweep would overwrite each other's output."""
+    if {"-m", "--multirun"} & set(arguments):
+        raise UserError("this command runs once: leave -m out")
+    return arguments
+
+
+def quote_path(argument: str) -> str:
+    """Quote the value of an override that is a path, as Hydra's grammar rejects many characters, such as "="."""
+    key, _, value = argument.partition("=")
+    if key in PATH_KEYS and value not in ("", "null") and value[0] not in "'\"":
+        escaped = value.replace("'", "\\'")
+        return f"{key}='{escaped}'"
+    return argument

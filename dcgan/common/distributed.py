@@ -1,0 +1,132 @@
+"""Distributed helpers: ranks before Lightning knows them, collectives, and the cleanup of orphaned processes."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from dcgan.common.errors import UserError
+
+if TYPE_CHECKING:
+    import lightning as L
+
+LAUNCHER = "DCGAN_LAUNCHER"  # environment variable: the process ID of rank 0, which starts the other ranks
+PARENT_CHECK_SECONDS = 2
+GRACE_SECONDS = 10  # for a process whose parent has died to end by itself
+TERMINATED = 128 + signal.SIGTERM  # exit code
+SWEEP_WATCHER = "sweep watcher"  # thread name
+LOST_CONNECTION = ("gloo", "NCCL", "TCPStore", "Connection", "Broken pipe")  # in torch's error messages
+
+
+def launcher_rank() -> int:
+    """Return the rank that torchrun, Lightning's launcher or SLURM gave to this process, 0 if none did.
+
+    A run of one process is rank 0 in any case: use `rank`.
+    """
+    return int(next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), 0))
+
+
+def has_several_processes(cfg: DictConfig) -> bool:
+    """Return True if the trainer of this config runs several processes (devices=-1 means all devices)."""
+    devices = cfg.trainer.devices
+    return cfg.trainer.strategy != "auto" or (devices != 1 and not (OmegaConf.is_list(devices) and len(devices) == 1))
+
+
+def rank(cfg: DictConfig) -> int:
+    """Return this process's rank in its run, before Lightning knows it."""
+    return launcher_rank() if has_several_processes(cfg) else 0
+
+
+def check_world_size(world_size: int) -> None:
+    """Raise UserError if the launcher has started another number of processes than the trainer runs.
+
+    SLURM may start several runs of one process each (`srun -n8` with a seed per task), torchrun may not.
+    """
+    slurm = os.environ.get("SLURM_NTASKS") if world_size > 1 and not is_interactive_slurm() else None
+    launched = int(os.environ.get("WORLD_SIZE") or slurm or world_size)
+    if launched != world_size:
+        raise UserError(
+            f"the launcher has started {launched} processes, but the trainer runs {world_size}: give trainer=ddp with "
+            "trainer.devices and trainer.num_nodes that multiply to that number"
+        )
+
+
+def is_interactive_slurm() -> bool:
+    """Return True in an interactive SLURM shell, where Lightning starts the ranks itself."""
+    return os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+
+
+def all_gather(trainer: "L.Trainer", value: Any) -> list[Any]:
+    """Gather each rank's picklable value, in the order of the ranks. A collective operation."""
+    if trainer.world_size == 1:
+        return [value]
+    from torch import distributed
+
+    values: list[Any] = [None] * trainer.world_size
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def is_lost_connection(error: Exception) -> bool:
+    """Return True if the error means that another rank has died."""
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in LOST_CONNECTION)
+
+
+@contextmanager
+def exit_with_launcher() -> Iterator[None]:
+    """Within the context, end this process soon after the rank 0 that started it: it could block for half an hour."""
+    finished = threading.Event()
+    if launcher_rank() > 0 and "RANK" not in os.environ and LAUNCHER in os.environ:
+        launcher = int(os.environ[LAUNCHER])
+        threading.Thread(target=watch_launcher, args=(launcher, finished), daemon=True).start()
+    else:
+        os.environ[LAUNCHER] = str(os.getpid())  # rank 0 may be gone before a process that it starts gets here
+    try:
+        yield
+    finally:
+        finished.set()
+
+
+def watch_launcher(launcher: int, finished: threading.Event) -> None:
+    while os.getppid() == launcher:
+        if finished.wait(PARENT_CHECK_SECONDS):
+            return
+    if not finished.wait(GRACE_SECONDS):
+        print(f"error: rank 0 of this run (process {launcher}) has died, so this rank ends", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(1)
+
+
+@contextmanager
+def exit_with_sweep() -> Iterator[None]:
+    """Within the context, end a worker process of a parallel sweep when the sweep's own process ends.
+
+    The job in the context is told to save its state, and the process starts no further job. Other processes are not
+    affected.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or parent.pid is None:
+        yield
+        return
+    if not any(thread.name == SWEEP_WATCHER for thread in threading.enumerate()):
+        threading.Thread(target=watch_sweep, args=(parent.pid,), name=SWEEP_WATCHER, daemon=True).start()
+    try:
+        yield
+    finally:
+        if os.getppid() != parent.pid:
+            os._exit(TERMINATED)
+
+
+def watch_sweep(sweep: int) -> None:
+    while os.getppid() == sweep:
+        time.sleep(PARENT_CHECK_SECONDS)
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os._exit(TERMINATED)

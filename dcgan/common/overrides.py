@@ -1,0 +1,101 @@
+"""Overrides on the command line: unknown keys, and keys that nothing reads."""
+
+import re
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, OmegaConf
+
+from dcgan.common.errors import UserError
+
+UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
+KEY_IN_INTERPOLATION = re.compile(r"[A-Za-z_][\w.]*")
+
+
+def override_key(override: str) -> str:
+    """Return the key of an override such as "+a.b=1"."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def explain_unknown_key(error: ConfigCompositionException, config_dir: str, config_name: str) -> str | None:
+    """Return a sentence with a suggestion for Hydra's error about an unknown key, None for its other errors."""
+    found = UNKNOWN_KEY.search(str(error))
+    if found is None:
+        return None
+    with initialize_config_dir(config_dir, version_base="1.3"):
+        cfg = compose(config_name, return_hydra_config=True)
+    groups = [group for group in cfg.hydra.runtime.choices if "/" not in group]
+    keys = [key for key in flat_keys(OmegaConf.to_container(cfg, resolve=False)) if not key.startswith("hydra.")]
+    return unknown_key(found[1], [*keys, *groups])
+
+
+def reject_unread_overrides(cfg: DictConfig, overrides: Iterable[str], groups: Iterable[str], roots: list[str]) -> None:
+    """Raise UserError for an override of a key that nothing reads: it would be recorded and have no effect.
+
+    Args:
+        cfg: The composed config.
+        overrides: The command line's overrides.
+        groups: The config groups.
+        roots: The keys that the program reads. Other keys are read if these refer to them by interpolation.
+    """
+    tree: Any = OmegaConf.to_container(cfg, resolve=False)
+    read = set(read_keys(tree, roots))
+    options = {*groups} - {str(key) for key in tree}  # options that set keys all over the config
+    for override in overrides:
+        key = override_key(override)
+        if override.startswith("~") or key in options or key.startswith(("hydra.", "hydra/")) or "@" in key:
+            continue
+        if any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in read):
+            continue
+        if override.startswith("+"):
+            raise UserError(unknown_key(key, [name for name in flat_keys(tree) if name != key]))
+        raise UserError(f"{override} has no effect: with these settings nothing reads {key}, so leave it out")
+
+
+def unknown_key(key: str, known: list[str]) -> str:
+    """Return the sentence for a key that does not exist, with the most similar one that does."""
+    same_name = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    similar = sorted(same_name, key=len) or get_close_matches(key, known, n=1, cutoff=0.75)
+    return f"there is no key {key}" + (f": did you mean {similar[0]}?" if similar else ": --help lists the keys")
+
+
+def read_keys(tree: dict[str, Any], roots: list[str]) -> Iterator[str]:
+    """Yield the roots and all keys that they refer to by interpolation, directly or through others."""
+    waiting, seen = list(roots), set(roots)
+    while waiting:
+        key = waiting.pop()
+        yield key
+        for value in leaves(select(tree, key)):
+            if isinstance(value, str) and "${" in value:
+                for name in KEY_IN_INTERPOLATION.findall(value):
+                    if name not in seen and select(tree, name) is not None:
+                        seen.add(name)
+                        waiting.append(name)
+
+
+def select(tree: Any, key: str) -> Any:
+    """Return the node at a dotted key, None if there is none. A null value counts as "null"."""
+    for name in key.split("."):
+        if not isinstance(tree, dict) or name not in tree:
+            return None
+        tree = tree[name]
+    return "null" if tree is None else tree
+
+
+def leaves(node: Any) -> Iterator[Any]:
+    if isinstance(node, dict | list):
+        for child in node.values() if isinstance(node, dict) else node:
+            yield from leaves(child)
+    else:
+        yield node
+
+
+def flat_keys(tree: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of nested dicts, containers included."""
+    for name, value in tree.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from flat_keys(value, f"{prefix}{name}.")

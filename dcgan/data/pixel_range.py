@@ -1,0 +1,47 @@
+"""Conversions between stored images (uint8) and the networks' pixel range."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from dcgan.common.arg_checks import check_number
+
+
+class PixelRange:
+    """An affine map of 0..255 onto [low, 1].
+
+    Args:
+        low: Image of 0, in [-1, 1): -1 for a tanh output, 0 for a sigmoid output.
+
+    Raises:
+        ValueError: `low` is out of range.
+    """
+
+    def __init__(self, low: float) -> None:
+        check_number("low", low, -1, 1, brackets="[)")
+        self.low = float(low)
+        self.scale = 255 / (1 - self.low)
+
+    def encode(self, u8: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Map 0 to low and 255 to 1, both exactly. For low = -1 this is u8 / 127.5 - 1."""
+        return u8.to(torch.float32).div_(self.scale).add_(self.low)
+
+    def decode(self, x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+        """Round to the nearest stored value, after clamping to [low, 1]."""
+        return ((x.float() - self.low) * self.scale).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def resize_images(images: UInt8[Tensor, "n k h w"], image_size: int, channels: int) -> UInt8[Tensor, "n c s s"]:
+    """Resize images (bilinear, antialiased) and repeat a single channel.
+
+    Raises:
+        ValueError: The images have several channels, and not `channels` of them.
+    """
+    if images.shape[1] not in (1, channels):
+        raise ValueError(f"images with {images.shape[1]} channels cannot be converted to {channels}")
+    size = (image_size, image_size)
+    if images.shape[-2:] != size:
+        parts = [F.interpolate(part.float(), size, mode="bilinear", antialias=True) for part in images.split(4096)]
+        images = torch.cat([part.round_().clamp_(0, 255).to(torch.uint8) for part in parts])
+    return images.expand(-1, channels, -1, -1)

@@ -1,0 +1,72 @@
+"""Matplotlib figures of an evaluation, rendered to images for files and TensorBoard."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from dcgan.common.image_grid import image_grid
+from dcgan.metrics.checkerboard import power_spectrum
+from dcgan.metrics.classes import class_histogram
+from dcgan.metrics.judge import ImageFeatures
+from dcgan.metrics.real_images import RealStatistics
+
+DPI = 110
+GRID_IMAGES = 100
+MAX_TICK_LABELS = 20  # with more classes, only the first and the last are labeled
+
+
+def render(figure: Figure) -> UInt8[Tensor, "3 h w"]:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+
+
+def spectrum(images: UInt8[Tensor, "n c s s"]) -> Float[Tensor, "s s"]:
+    """Return the mean power in dB, frequency 0 in the center."""
+    return 10 * torch.fft.fftshift(power_spectrum(images)).clamp_min(1e-12).log10()
+
+
+def evaluation_figure(samples: ImageFeatures, real: RealStatistics) -> UInt8[Tensor, "3 h w"]:
+    """Plot the first samples, the spectra of generated and real images, and the class histogram."""
+    figure = Figure(figsize=(14, 4.2), dpi=DPI, layout="constrained")
+    grid, generated, test, classes = figure.subplots(1, 4, width_ratios=(1.1, 1, 1, 1.1))
+
+    first = samples.images[:GRID_IMAGES]
+    grid.imshow(image_grid(first).permute(1, 2, 0).numpy(), interpolation="nearest")
+    grid.set_title(f"{len(first)} of {len(samples):,} samples")
+    grid.axis("off")
+
+    test_images = real.resized_test_images(min(len(samples), len(real)))
+    size = test_images.shape[-1]
+    spectra = {
+        generated: (spectrum(samples.images), "spectrum, generated"),
+        test: (spectrum(test_images), "spectrum, real"),
+    }
+    low, high = (f(spectra[test][0]).item() for f in (torch.amin, torch.amax))
+    extent = (-size / 2 - 0.5, size / 2 - 0.5, size / 2 - 0.5, -size / 2 - 0.5)
+    for axes, (levels, title) in spectra.items():
+        image = axes.imshow(levels.numpy(), vmin=low, vmax=high, extent=extent, cmap="magma", interpolation="nearest")
+        axes.set_title(title)
+        axes.set_xlabel(f"cycles per {size} pixels")
+    figure.colorbar(image, ax=[generated, test], label="dB", shrink=0.8)
+
+    shares, prior = class_histogram(samples.logits).tolist(), real.class_prior.tolist()
+    labels = range(len(shares))
+    edges = [-0.5, *(k + 0.5 for k in labels)]
+    classes.bar(labels, shares, color="#4477aa", label="generated")
+    classes.step(edges, [prior[0], *prior], where="pre", color="black", label="training set")
+    classes.set_xticks(labels if len(shares) <= MAX_TICK_LABELS else [0, len(shares) - 1])
+    classes.set_title("classes, by the judge")
+    classes.set_ylabel("share")
+    classes.set_ylim(0, 1.25 * max(*shares, *prior))
+    classes.legend(frameon=False, loc="upper right")
+    return render(figure)
+
+
+def pairs_figure(samples: UInt8[Tensor, "n c h w"], train: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "3 gh gw"]:
+    """Place each sample next to its nearest training image, eight pairs per row."""
+    return image_grid(torch.cat((samples, train), dim=3), columns=8)

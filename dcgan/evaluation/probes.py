@@ -1,0 +1,150 @@
+"""Probes: classifiers fitted on the features or the samples of trained networks, as in the DCGAN paper."""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64, UInt8
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from torch import Tensor, nn
+
+from dcgan.checkpoints.networks import build_network, load_network
+from dcgan.common.arg_checks import check_int
+from dcgan.common.errors import UserError
+from dcgan.data.pixel_range import PixelRange, resize_images
+from dcgan.metrics.base import MetricSpec
+from dcgan.metrics.judge import JUDGE_SIZE
+from dcgan.metrics.nearest_neighbors import nearest_distances
+from dcgan.metrics.real_images import RealStatistics, flatten_pixels
+from dcgan.models.layers import hidden_activations
+from dcgan.sampling.trained_generator import TrainedGenerator
+
+POOL_SIZE = 4
+BATCH_SIZE = 500
+
+
+@torch.no_grad()
+def pooled_features(
+    discriminator: nn.Module, images: UInt8[Tensor, "n c h w"], pixels: PixelRange
+) -> Float[Tensor, "n d"]:
+    """Return the outputs of all convolutional blocks, each max-pooled to a 4 x 4 grid, flattened and concatenated."""
+    maps: list[Tensor] = []
+
+    def pool_output(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        if output.dim() == 4:
+            maps.append(F.adaptive_max_pool2d(output, POOL_SIZE).flatten(1).cpu())
+
+    hooks = [layer.register_forward_hook(pool_output) for layer in hidden_activations(discriminator).values()]
+    batches = []
+    try:
+        for batch in images.split(BATCH_SIZE):
+            maps.clear()
+            discriminator(pixels.encode(batch))
+            batches.append(torch.cat(maps, dim=1))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.cat(batches)
+
+
+class Probe:
+    """A measurement of a checkpoint that fits a classifier.
+
+    Attributes:
+        specs: The values that a call returns, by name.
+    """
+
+    specs: dict[str, MetricSpec]
+
+    def check(self, checkpoint: dict[str, Any]) -> None:
+        """Raise UserError if the checkpoint cannot be probed, before any images are generated."""
+
+    def __call__(
+        self, checkpoint: dict[str, Any], generator: TrainedGenerator, real: RealStatistics, seed: int
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Return the values and their baseline."""
+        raise NotImplementedError
+
+
+class LinearProbe(Probe):
+    """Test accuracy of a linear SVM (squared hinge, L2) on D's pooled features, D in eval mode (DCGAN paper, sec. 5.1).
+
+    The baseline is an untrained D: its random features reach 96 to 97 % on MNIST.
+
+    Args:
+        train_images: Number of training images to fit the SVM on, >= 1.
+    """
+
+    specs = {"probe_accuracy": MetricSpec("linear SVM on D's features; baseline: an untrained D", "higher")}
+
+    def __init__(self, train_images: int) -> None:
+        check_int("probe.train_images", train_images, 1)
+        self.train_images = train_images
+
+    def check(self, checkpoint: dict[str, Any]) -> None:
+        discriminator: Any = build_network(checkpoint, "discriminator")
+        if discriminator.classes:
+            raise UserError("probe=linear needs an unconditional model: a conditional D gets the label as input")
+        if discriminator.pack > 1:
+            raise UserError(f"probe=linear needs a D that sees one image at a time, got pack={discriminator.pack}")
+
+    def __call__(
+        self, checkpoint: dict[str, Any], generator: TrainedGenerator, real: RealStatistics, seed: int
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        torch.manual_seed(seed)
+        trained = load_network(checkpoint, "discriminator", "discriminator.")
+        accuracy = self.accuracy(trained, real)
+        baseline = self.accuracy(build_network(checkpoint, "discriminator"), real)
+        return {"probe_accuracy": accuracy}, {"probe_accuracy": baseline}
+
+    def accuracy(self, discriminator: nn.Module, real: RealStatistics) -> float:
+        def features(images: Tensor) -> np.ndarray:
+            return pooled_features(discriminator, real.data.resize(images), real.data.pixels).numpy()
+
+        train_images, train_labels = real.train_images[: self.train_images], real.train_labels[: self.train_images]
+        svm = make_pipeline(StandardScaler(), LinearSVC(C=1e-3, dual=True, random_state=0))
+        svm.fit(features(train_images), train_labels.numpy())
+        return float(svm.score(features(real.test_images), real.test_labels.numpy()))
+
+
+class NearestNeighborProbe(Probe):
+    """Test error of a 1-nearest-neighbor classifier of pixels that is fitted on samples and their labels.
+
+    The DCGAN paper (section 8.1) reports 2.98 % on MNIST. The baseline is fitted on as many training images.
+
+    Args:
+        n: Number of samples, >= 1.
+    """
+
+    specs = {"nearest_neighbour_error": MetricSpec("1-NN fitted on samples; baseline: on training images", "lower")}
+
+    def __init__(self, n: int) -> None:
+        check_int("probe.n", n, 1)
+        self.n = n
+
+    def check(self, checkpoint: dict[str, Any]) -> None:
+        generator: Any = build_network(checkpoint, "model")
+        if not generator.classes:
+            raise UserError("probe=nearest_neighbour needs a conditional model: train one with conditional=concat")
+
+    def __call__(
+        self, checkpoint: dict[str, Any], generator: TrainedGenerator, real: RealStatistics, seed: int
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        labels = generator.labels(self.n, seed)
+        assert labels is not None  # `check`
+        samples = torch.cat(list(generator.generate(generator.z(self.n, seed), labels)))
+        error = nearest_neighbor_error(samples, labels, real)
+        baseline = nearest_neighbor_error(real.train_images[: self.n], real.train_labels[: self.n], real)
+        return {"nearest_neighbour_error": error}, {"nearest_neighbour_error": baseline}
+
+
+def nearest_neighbor_error(
+    images: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, " n"], real: RealStatistics
+) -> float:
+    """Return the share of test images whose nearest of `images` has another label, at 28 x 28 pixels."""
+    resized = resize_images(images, JUDGE_SIZE, images.shape[1])
+    _, nearest = nearest_distances(flatten_pixels(real.test.judge_input), flatten_pixels(resized))
+    return (labels[nearest] != real.test_labels).double().mean().item()

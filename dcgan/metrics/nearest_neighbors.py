@@ -1,0 +1,36 @@
+"""Exact nearest neighbors, in blocks: all pairs of 10,000 images would take gigabytes at once."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+BLOCK_SIZE = 200
+
+
+def kth_nearest_distances(points: Float[Tensor, "n d"], k: int) -> Float[Tensor, " n"]:
+    """Return each point's distance to its k-th nearest other point; infinite if n <= k."""
+    if len(points) <= k:
+        return points.new_full((len(points),), float("inf"))
+    # each point is its own nearest neighbor
+    return torch.cat([torch.cdist(block, points).kthvalue(k + 1, dim=1).values for block in points.split(BLOCK_SIZE)])
+
+
+def nearest_distances(
+    points: Float[Tensor, "n d"], others: Float[Tensor, "m d"]
+) -> tuple[Float[Tensor, "n 2"], Int64[Tensor, " n"]]:
+    """Return each point's distances to the two nearest of the others, and the nearest one's index.
+
+    The second distance is infinite if m = 1.
+    """
+    lengths = others.square().sum(dim=1)
+    distances, indices = [], []
+    for block in points.split(BLOCK_SIZE):
+        # |p - o|^2 - |p|^2; |p|^2 is the same for all o
+        squares = torch.addmm(lengths[None], block, others.T, alpha=-2)
+        first, index = squares.min(dim=1)
+        # a second pass is several times faster than topk
+        second = squares.scatter_(1, index[:, None], float("inf")).amin(dim=1)
+        both = torch.stack((first, second), dim=1) + block.square().sum(dim=1, keepdim=True)
+        distances.append(both.clamp_(min=0).sqrt_())
+        indices.append(index)
+    return torch.cat(distances), torch.cat(indices)

@@ -1,0 +1,66 @@
+"""Context managers that change what a forward pass leaves behind, and the first running statistics of batch norm."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from dcgan.models.normalization import batch_norms
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Within the context, forward passes leave the network unchanged.
+
+    No weight gradients, no running statistics, no power iteration of spectral norm. Batch norm still normalizes by its
+    batch, and dropout still drops.
+    """
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    norms = batch_norms(network)
+    parametrized = [m for m in network.modules() if isinstance(m, parametrize.ParametrizationList)]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    for norm in norms:
+        norm.track_running_stats = False
+    for module in parametrized:
+        module.eval()
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+        for norm in norms:
+            norm.track_running_stats = True
+        for module in parametrized:
+            module.train()
+
+
+@contextmanager
+def eval_mode(*networks: nn.Module) -> Iterator[None]:
+    """Within the context, the networks are in eval mode; afterwards each has its former mode."""
+    modes = [network.training for network in networks]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for network, mode in zip(networks, modes, strict=True):
+            network.train(mode)
+
+
+@torch.no_grad()
+def init_running_stats(network: nn.Module, *batch: Tensor | None) -> None:
+    """Set the running statistics of batch norm to those of the batch.
+
+    A new network then generates in eval mode what it generates in training mode. From (0, 1) the statistics would need
+    some 50 steps, and samples until then would be grey.
+    """
+    norms = batch_norms(network)
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    network(*batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

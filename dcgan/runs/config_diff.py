@@ -1,0 +1,36 @@
+"""The settings in which two runs differ, without those that do not affect the results."""
+
+from typing import Any
+
+# the machine's data, and how a run is logged, saved and named
+IGNORED_ON_RESUME = (
+    *("ckpt_path", "sweep", "skip_finished", "cuda_graph"),
+    *("log", "checkpoints", "health", "evaluator", "data.root", "data.workers"),
+)
+IGNORED_KEYS = (*IGNORED_ON_RESUME, "samples", "metrics.every_n_steps", "trainer.accelerator", "trainer.strategy")
+IGNORED_GROUPS = ("trainer", "evaluator")  # but precision and number of processes are compared
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested dicts by their dotted keys."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def is_ignored(key: str) -> bool:
+    """Return True if the key does not affect the results, or is the seed, in which runs of one variant differ."""
+    return key.rpartition(".")[2] == "seed" or any(key == name or key.startswith(f"{name}.") for name in IGNORED_KEYS)
+
+
+def config_diff(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return (old, new) of the keys that are in both configs, differ, and are not ignored.
+
+    A key of one config only belongs to another version, or to an option that differs, too.
+    """
+    old, new = flatten(before), flatten(now)
+    return {key: (old[key], new[key]) for key in old if key in new and old[key] != new[key] and not is_ignored(key)}

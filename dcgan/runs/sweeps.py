@@ -1,0 +1,89 @@
+"""Sweeps (Hydra's multirun): the folder names of their jobs, and the report of failed jobs."""
+
+import hashlib
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from dcgan.runs.run_dir import FAILURE
+
+MAX_NAME_LENGTH = 120  # file systems allow 255 bytes
+
+
+def short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def job_name(overrides: list[str], swept_keys: Iterable[str], params: dict[str, Any] | None = None) -> str:
+    """Return a folder name: a job's swept overrides, shortened and hashed if they are long or not path-safe.
+
+    Args:
+        overrides: All overrides of the job.
+        swept_keys: Keys swept on the command line.
+        params: hydra.sweeper.params, whose keys are swept, too.
+    """
+    keys = {*swept_keys, *(params or {})}
+    name = ",".join(override for override in overrides if override.partition("=")[0] in keys) or "single"
+    safe = re.sub(r"[^\w.,=+-]", "_", name)
+    if safe == name and len(name) <= MAX_NAME_LENGTH:
+        return name
+    return f"{safe[:MAX_NAME_LENGTH]}-{short_hash(name)}"
+
+
+def multiply(factor: Any, value: Any) -> Any:
+    """Return factor * value, or a value that is not a number unchanged, for its reader to reject."""
+    return factor * value if isinstance(value, int | float) else value
+
+
+# used in conf/train.yaml
+OmegaConf.register_new_resolver("job_name", job_name, replace=True)
+OmegaConf.register_new_resolver("mul", multiply, replace=True)
+
+
+def add_overrides(arguments: list[str], added: list[str]) -> list[str]:
+    """Return the command line with more overrides, next to its own: argparse accepts only one group of them."""
+    given = get_args_parser().parse_known_args(arguments)[0].overrides
+    at = max((i + 1 for i, argument in enumerate(arguments) if argument in given), default=len(arguments))
+    return [*arguments[:at], *added, *arguments[at:]]
+
+
+def name_sweep(arguments: list[str]) -> list[str]:
+    """Return the arguments of a multirun with the overrides that name its folders.
+
+    `sweep.keys` are the swept keys, for the names of the jobs. `sweep.hash` is the default of `sweep.name`: a hash of
+    the command, so that the same command finds its folder again.
+    """
+    parsed = get_args_parser().parse_known_args(arguments)[0]
+    overrides = OverridesParser.create().parse_overrides(parsed.overrides)
+    swept_keys = [o.get_key_element() for o in overrides if o.is_sweep_override()]
+    hashed = sorted(
+        str(o.input_line) for o in overrides if not re.match(r"skip_finished$|hydra[./]", o.get_key_element())
+    )
+    text = " ".join(filter(None, [parsed.config_dir, parsed.config_name, *hashed]))
+    keys = f"sweep.keys={swept_keys}".replace("'", "").replace(" ", "")
+    # in quotes, as 12e34567 would be read as infinity
+    return add_overrides(arguments, [keys, f"sweep.hash='{short_hash(text)}'"])
+
+
+class SweepReport(Callback):
+    """A callback that reports, at the end of a sweep, which jobs failed: they leave the reason in failure.txt."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        for failure in Path(config.hydra.sweep.dir).glob(f"*/{FAILURE}"):
+            failure.unlink()
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        failures = sorted(folder.glob(f"*/{FAILURE}"))
+        print(f"sweep        {folder}; compare its jobs with tensorboard --logdir {folder}")
+        if failures:
+            for failure in failures:
+                print(f"failed       {failure.parent.name}: {failure.read_text().strip()}", file=sys.stderr)
+            sys.exit(1)

@@ -1,0 +1,118 @@
+"""Write images to the file or folder that `out=` names, in the format of its suffix. Writes are atomic."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from dcgan.common.atomic_files import atomic_folder, atomic_path, write_errors
+from dcgan.common.errors import UserError
+from dcgan.common.image_grid import enlarge, save_png, to_pil
+from dcgan.common.progress import progress_bar
+from dcgan.sampling.base import Animation, ImageSheet, SampleSource, SamplingMode
+
+ALTERNATIVE = "another out="
+
+
+def check_output_path(out: Path, suffixes: tuple[str, ...]) -> None:
+    """Raise UserError if `out` cannot be written, before anything is computed.
+
+    Args:
+        out: A file, or a folder that is new or empty, in a writable folder.
+        suffixes: The allowed suffixes; "" allows a folder.
+    """
+    if not out.name or (out.name.startswith(".") and not out.suffix):
+        raise UserError(f"out must be the name of a file or a new folder, got {out}")
+    if out.suffix not in suffixes:
+        files = ", ".join(suffix for suffix in suffixes if suffix)
+        raise UserError(f"out must end in {files}{', or none for a folder' if '' in suffixes else ''}, got {out}")
+    if not out.parent.is_dir():
+        raise UserError(f"there is no folder {out.parent}: make it, or choose another out=")
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"the folder {out.parent} cannot be written to: choose another out=")
+    if out.is_dir() and (out.suffix or any(out.iterdir())):
+        raise UserError(f"{out} is a folder{'' if out.suffix else ' with files in it'}: choose another out=")
+    if out.exists() and not out.is_dir() and not out.suffix:
+        raise UserError(f"{out} is a file: choose another out=")
+
+
+def write(out: Path, mode: SamplingMode, source: SampleSource, scale: int | None, fps: float) -> tuple[str, ...]:
+    """Generate and write the mode's images. Return the lines to print.
+
+    Args:
+        scale: Enlargement factor of pictures, >= 1; None: to about 512 pixels, but 1 for the images of a folder.
+        fps: Frames per second of a .gif.
+    """
+    if out.suffix == ".gif":
+        animation = mode.animation(source)
+        write_gif(out, animation, scale, fps)
+        return animation.notes
+    sheet = mode.image_sheet(source)
+    SHEET_WRITERS[out.suffix](out, sheet, scale)
+    return sheet.notes
+
+
+def write_gif(out: Path, animation: Animation, scale: int | None, fps: float) -> None:
+    pictures = animation.pictures(scale)
+    is_gray = all(torch.equal(p[0], p[1]) and torch.equal(p[0], p[2]) for p in pictures)
+    first, *others = (to_pil(picture).convert("L") if is_gray else to_pil(picture) for picture in pictures)
+    with write_errors(out, ALTERNATIVE), atomic_path(out) as temporary:
+        first.save(temporary, format="GIF", save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
+
+
+def write_png(out: Path, sheet: ImageSheet, scale: int | None) -> None:
+    picture = sheet.picture(scale)
+    with write_errors(out, ALTERNATIVE):
+        save_png(out, picture, scale=1)
+
+
+def write_npy(out: Path, sheet: ImageSheet, scale: int | None) -> None:
+    images = sheet.images[:, 0] if sheet.images.shape[1] == 1 else sheet.images.permute(0, 2, 3, 1)
+    with write_errors(out, ALTERNATIVE):
+        write_array(out, images)
+        write_labels(out.with_suffix(".labels.npy"), sheet)
+
+
+def write_pt(out: Path, sheet: ImageSheet, scale: int | None) -> None:
+    with write_errors(out, ALTERNATIVE):
+        with atomic_path(out) as temporary:
+            torch.save(sheet.images.contiguous().clone(), temporary)
+        write_labels(out.with_suffix(".labels.npy"), sheet)
+
+
+def write_folder(out: Path, sheet: ImageSheet, scale: int | None) -> None:
+    with write_errors(out, ALTERNATIVE), atomic_folder(out) as temporary, progress_bar() as progress:
+        for i in progress.track(range(len(sheet.images)), description=f"writing {len(sheet.images):,} images"):
+            write_image(temporary / f"{i:05d}.png", sheet.images[i], scale or 1)
+        write_labels(temporary / "labels.npy", sheet)
+
+
+def write_image(path: Path, image: UInt8[Tensor, "c h w"], scale: int) -> None:
+    """Write a single image, in grayscale if it has one channel."""
+    picture = to_pil(enlarge(image.expand(3, -1, -1), scale))
+    (picture.convert("L") if len(image) == 1 else picture).save(path, format="PNG")
+
+
+def write_array(path: Path, array: Tensor) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array.contiguous().numpy())
+
+
+def write_labels(path: Path, sheet: ImageSheet) -> None:
+    """Write the labels of a conditional model, or remove those of an earlier file."""
+    path.unlink(missing_ok=True)
+    if sheet.labels is not None:
+        write_array(path, sheet.labels)
+
+
+SHEET_WRITERS: dict[str, Callable[[Path, ImageSheet, int | None], None]] = {
+    ".png": write_png,
+    ".npy": write_npy,
+    ".pt": write_pt,
+    "": write_folder,
+}
+SUFFIXES = (".png", ".gif", ".npy", ".pt", "")

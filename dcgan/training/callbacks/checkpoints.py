@@ -1,0 +1,205 @@
+"""When a run saves checkpoints, and which state is saved if it fails."""
+
+import copy
+import shutil
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from dcgan.checkpoints.io import FORMAT
+from dcgan.checkpoints.lightning_io import ALTERNATIVE
+from dcgan.common.arg_checks import check_int, check_number
+from dcgan.common.atomic_files import atomic_path, write_errors
+from dcgan.common.errors import CollectiveError, NonFiniteError
+from dcgan.gan import GAN
+from dcgan.training.callbacks.evaluation import EvaluationCallback
+from dcgan.training.callbacks.health import Health
+from dcgan.training.callbacks.metrics_logger import MetricsLogger
+from dcgan.training.callbacks.shared import is_last_step
+from dcgan.training.lightning_internals import current_batch_in_epoch, dump_checkpoint
+from dcgan.training.rank_buffers import save_buffers
+from dcgan.training.resume import restore_training
+from dcgan.training.signals import WARNING_SIGNAL, Interrupted, SignalHandler
+
+BEST = "best.ckpt"
+CHECK_TIME_EVERY_N_STEPS = 50
+COPY_EVERY_N_STEPS = 100  # to memory, in case the next steps or the disk fail
+SLOW_SECONDS = 15  # to write a checkpoint
+
+
+class CheckpointCallback(L.Callback):
+    """Save checkpoints/last.ckpt and checkpoints/best.ckpt.
+
+    last.ckpt is saved at the start (an unwritable folder is noticed before the work), at intervals of steps or minutes,
+    at the end, and when the run is interrupted, fails or is stopped as unhealthy. best.ckpt is saved at the lowest
+    `test/frechet`: it is selected on the test images. Only finite weights are saved.
+
+    Lightning's ModelCheckpoint counts optimizer steps and ignores minutes in manual optimization (#17958, #21699).
+
+    Args:
+        path: Of last.ckpt.
+        config: The resolved config as plain containers, saved in each checkpoint.
+        choices: The chosen option of each config group, saved in each checkpoint.
+        metrics_logger: Checks the losses of steps that were not read from the device yet.
+        evaluation: Knows the best step.
+        health: May stop the run.
+        signals: May stop the run.
+        every_n_steps: Interval in steps, >= 1; None: no such interval.
+        every_n_minutes: Interval in minutes, > 0; None: no such interval.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: dict[str, Any],
+        choices: dict[str, str],
+        metrics_logger: MetricsLogger,
+        evaluation: EvaluationCallback,
+        health: Health,
+        signals: SignalHandler,
+        every_n_steps: int | None,
+        every_n_minutes: float | None,
+    ) -> None:
+        check_int("checkpoints.every_n_steps", every_n_steps, 1, optional=True)
+        if every_n_minutes is not None:
+            check_number("checkpoints.every_n_minutes", every_n_minutes, 0, float("inf"), brackets="()")
+        self.path, self.config, self.choices = path, config, choices
+        self.metrics_logger, self.evaluation, self.health, self.signals = metrics_logger, evaluation, health, signals
+        self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
+        self.started = False  # True after the first step
+        self.step_at_batch_start = -1  # equal to gan.step while a step is incomplete
+        self.saved_step = -1  # of the state in last.ckpt
+        self.last_good: dict[str, Any] | None = None  # the last state that was saved or copied to memory
+        self.rescued = False  # True if last.ckpt was written from memory after the run folder had disappeared
+
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
+        self.saved_at = time.monotonic()
+        # a run that is resumed in another folder has no best.ckpt there; ranks need not see the same folder
+        if not trainer.strategy.broadcast(self.path.with_name(BEST).exists()):
+            self.evaluation.best = float("inf")
+        if gan.step == 0:
+            self.save(trainer, gan)
+        elif trainer.is_global_zero and not (self.path.exists() and self.path.samefile(str(trainer.ckpt_path))):
+            with write_errors(self.path, ALTERNATIVE), atomic_path(self.path) as temporary:
+                shutil.copyfile(str(trainer.ckpt_path), temporary)
+        self.saved_step = gan.step
+
+    def on_train_batch_start(self, trainer: L.Trainer, gan: GAN, batch: Tensor, batch_idx: int) -> None:
+        self.step_at_batch_start = gan.step
+
+    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        self.started = True
+        if self.evaluation.best_step == gan.step:
+            self.require_finite(trainer, gan)
+            self.write(trainer, BEST)
+        # the last step is saved here: later, Lightning counts an epoch that was stopped as a complete one
+        last = is_last_step(trainer)
+        steps_due = self.every_n_steps is not None and gan.step % self.every_n_steps == 0
+        minutes_due = gan.step % CHECK_TIME_EVERY_N_STEPS == 0 and self.minutes_due(trainer)
+        number = self.signals.synchronized(trainer, gan.step)
+        verdict = self.health.verdict
+        if last or steps_due or minutes_due or number is not None or verdict is not None:
+            self.save(trainer, gan)
+        elif gan.step % COPY_EVERY_N_STEPS == 0:
+            self.require_finite(trainer, gan)
+            self.copy_to_memory(trainer)
+        if number == WARNING_SIGNAL:
+            self.signals.requeue()
+        elif number is not None and not last:
+            raise Interrupted(f"interrupted at step {gan.step}: resume with ckpt_path={self.path}", number)
+        if verdict is not None and not last:
+            raise CollectiveError(f"stopped at step {gan.step}, because {verdict}; {self.path} holds its state")
+
+    def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
+        if self.saved_step != gan.step:  # another callback has stopped the run
+            self.save(trainer, gan)
+
+    def on_exception(self, trainer: L.Trainer, gan: GAN, exception: BaseException) -> None:
+        if self.saved_step >= 0:  # the training has started
+            self.rescue(trainer, gan, current=not isinstance(exception, NonFiniteError))
+        if isinstance(exception, NonFiniteError):
+            state = f"{self.path} holds the last good state, of step {self.saved_step}"
+            exception.args = (f"{exception}; {state}; a lower optimizer.lr often helps",)
+
+    def rescue(self, trainer: L.Trainer, gan: GAN, current: bool) -> None:
+        """Save the last complete state, if last.ckpt does not hold it. Never raises: the first error is reported.
+
+        Args:
+            current: Save the networks as they are, if their last step is complete; else the copy in memory.
+        """
+        # between two epochs, Lightning's counters belong to neither
+        complete = gan.step > self.step_at_batch_start and current_batch_in_epoch(trainer) > 0
+        # one of several ranks cannot save alone: its statistics are averaged with those of the others
+        if current and complete and gan.step > self.saved_step and trainer.world_size == 1:
+            with suppress(Exception):
+                self.require_finite(trainer, gan)
+                for logger in trainer.loggers:
+                    with suppress(OSError):
+                        logger.save()
+                self.copy_to_memory(trainer)
+        gone = not self.path.exists()
+        if trainer.is_global_zero and self.last_good is not None and (gone or self.last_good["step"] > self.saved_step):
+            with suppress(Exception):
+                trainer.strategy.save_checkpoint(self.last_good, self.path)
+                self.saved_step, self.rescued = self.last_good["step"], gone
+
+    def minutes_due(self, trainer: L.Trainer) -> bool:
+        if self.every_n_minutes is None:
+            return False
+        due = time.monotonic() - self.saved_at >= 60 * self.every_n_minutes
+        # saving is a collective operation and clocks differ, so rank 0 decides
+        return trainer.strategy.broadcast(due) if trainer.world_size > 1 else due
+
+    def require_finite(self, trainer: L.Trainer, gan: GAN) -> None:
+        """Raise NonFiniteError, on all ranks, if a loss or a weight is not finite."""
+        self.metrics_logger.read_from_device(trainer, gan)
+        finite = torch.stack([value.isfinite().all() for value in gan.state_dict().values()]).all()
+        # running statistics differ between ranks, so all ranks agree
+        if not trainer.strategy.reduce(finite.int(), reduce_op="min"):
+            raise NonFiniteError(f"training stopped: at step {gan.step} there are weights that are not finite")
+
+    def save(self, trainer: L.Trainer, gan: GAN) -> None:
+        """Save last.ckpt. A collective operation."""
+        self.require_finite(trainer, gan)
+        for logger in trainer.loggers:
+            logger.save()  # before the checkpoint, as rows up to its step are not logged again on resume
+        start = time.monotonic()
+        self.write(trainer, self.path.name)
+        self.saved_at, self.saved_step = time.monotonic(), gan.step
+        if self.saved_at - start > SLOW_SECONDS and trainer.is_global_zero:
+            print(
+                f"note: writing {self.path} took {self.saved_at - start:.0f} s, the disk is slow: choose another "
+                "hydra.run.dir or a larger checkpoints.every_n_steps",
+                file=sys.stderr,
+            )
+
+    def copy_to_memory(self, trainer: L.Trainer) -> dict[str, Any]:
+        self.last_good = copy.deepcopy(dump_checkpoint(trainer))
+        return self.last_good
+
+    def write(self, trainer: L.Trainer, name: str) -> None:
+        trainer.strategy.save_checkpoint(self.copy_to_memory(trainer), self.path.with_name(name))
+        trainer.strategy.barrier()  # no rank may end while rank 0 still writes
+
+    def on_save_checkpoint(self, trainer: L.Trainer, gan: GAN, checkpoint: dict[str, Any]) -> None:
+        data = trainer.datamodule
+        checkpoint |= {
+            "format": FORMAT,
+            "config": self.config,
+            "choices": self.choices,
+            "step": gan.step,
+            "processes": trainer.world_size,
+            "dataset": data.dataset_name,
+            "images": data.n_images,
+            "fingerprint": data.fingerprint,
+        }
+        save_buffers(trainer, gan, checkpoint)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, gan: GAN, checkpoint: dict[str, Any]) -> None:
+        restore_training(checkpoint, trainer, gan)

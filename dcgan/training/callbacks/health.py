@@ -1,0 +1,186 @@
+"""Warn about a training that has gone wrong while there is still time to stop it."""
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import UInt8
+from omegaconf import OmegaConf
+from rich.console import Console
+from torch import Tensor
+
+from dcgan.common.arg_checks import check_int
+from dcgan.common.cache import digest
+from dcgan.common.errors import NonFiniteError
+from dcgan.gan import GAN
+from dcgan.losses.adversarial import Loss
+from dcgan.training.callbacks.evaluation import EvaluationCallback
+from dcgan.training.callbacks.metrics_logger import MetricsLogger
+from dcgan.training.callbacks.shared import log_metrics, summary_writer
+
+ACTIONS = ("warn", "stop")
+SAVED = ("first_step", "reported", "largest_gradient", "sample_digest")  # in checkpoints
+N_IMAGES = 16  # of the fixed noise: in half the time of all 64
+MIN_DIVERSITY = 0.15  # of the real images' diversity; healthy runs stayed above 0.25 from the first step on
+NEAR_MINIMUM = 0.05  # of the way from D's smallest loss to that of a D that cannot distinguish
+VANISHED = 1e-3  # of the largest gradient norm so far
+LARGEST_LOGIT = 20.0
+MIN_CONFIDENT = 0.5  # share of confident samples; below, they are not digits yet
+
+SYMPTOMS = {
+    "collapse": "all samples look alike",
+    "frozen_generator": "the generator no longer changes",
+    "missing_classes": "the samples show some classes only",
+    "saturated_discriminator": "the discriminator distinguishes perfectly, and the generator learns little",
+    "starved_generator": "the discriminator gives the generator nothing to learn from",
+}
+# what may help; advice that names a key is only given for a config that has the key
+ADVICE: dict[str, tuple[tuple[str | None, str], ...]] = {
+    "collapse": (("optimizer.lr", "a lower optimizer.lr"), ("penalty", "a penalty")),
+    "frozen_generator": (
+        (None, "a look at train/gradient_norm_g"),
+        ("optimizer.generator.lr", "another optimizer.generator.lr"),
+    ),
+    "missing_classes": (("ema.decay", "ema.decay=0.99"), ("loss", "another loss")),
+    "saturated_discriminator": (
+        ("optimizer.discriminator.lr", "a lower optimizer.discriminator.lr"),
+        ("loss.label_smoothing", "loss.label_smoothing=0.1"),
+    ),
+    "starved_generator": (
+        (None, "a look at train/d_real and train/d_fake"),
+        ("optimizer.discriminator.lr", "a higher optimizer.discriminator.lr"),
+    ),
+}
+
+
+class Health(L.Callback):
+    """Report symptoms of a failing training, on the console and as text in TensorBoard.
+
+    A symptom is reported once, when it has lasted for `patience` steps. The curves health/* are 1 while one is present.
+
+    - collapse: samples of the fixed noise have less than 15 % of the real images' diversity.
+    - frozen_generator: these samples are the same as before.
+    - missing_classes: the evaluation misses a class although most samples are confident.
+    - saturated_discriminator: loss_d is within 5 % of its minimum, measured from the loss of a D that cannot
+      distinguish. Never for Wasserstein's loss, which has no minimum; a penalty hides it.
+    - starved_generator: D ranks fakes above reals, or G's gradient is 1e-3 of its largest norm.
+
+    Args:
+        action: "warn", or "stop", which saves the state and ends the run.
+        patience: In steps, >= 1.
+        metrics_logger: Provides the rows of metrics.
+        evaluation: Provides the classes found.
+        console: For the reports.
+        config: The resolved config, which decides what advice works.
+    """
+
+    def __init__(
+        self,
+        action: str,
+        patience: int,
+        metrics_logger: MetricsLogger,
+        evaluation: EvaluationCallback,
+        console: Console,
+        config: dict[str, Any],
+    ) -> None:
+        if action not in ACTIONS:
+            raise ValueError(f"health.action must be one of {', '.join(ACTIONS)}, got {action!r}")
+        check_int("health.patience", patience, 1)
+        self.action, self.patience, self.config = action, patience, config
+        self.metrics_logger, self.evaluation, self.console = metrics_logger, evaluation, console
+        self.row = metrics_logger.latest  # the last one checked
+        self.sample_digest = ""  # of the samples at the last check
+        self.first_step: dict[str, int] = {}  # since when each present symptom lasts
+        self.reported: list[str] = []
+        self.largest_gradient = 0.0
+        self.verdict: str | None = None  # why the run must stop
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in SAVED}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name in SAVED:
+            setattr(self, name, state_dict[name])
+
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
+        self.real_diversity = diversity(trainer.datamodule.preview(N_IMAGES))
+        self.row = self.metrics_logger.latest
+        self.minimum_loss, self.undecided_loss = loss_range(gan.loss)
+
+    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        if self.metrics_logger.latest is not self.row:
+            self.row = self.metrics_logger.latest
+            present = self.find_symptoms(gan)
+            # running statistics, and so samples, differ between ranks: rank 0 decides
+            if trainer.world_size > 1:
+                present = trainer.strategy.broadcast(present)
+            self.report_lasting(trainer, gan.step, present)
+
+    def find_symptoms(self, gan: GAN) -> dict[str, bool]:
+        """Return which symptoms the last row of metrics and the samples of the fixed noise have."""
+        row, tested = self.row, self.evaluation.latest
+        gradient = row["train/gradient_norm_g"]
+        self.largest_gradient = max(self.largest_gradient, gradient)
+        label = None if gan.fixed_label is None else gan.fixed_label[:N_IMAGES]
+        images, before = gan.sample(gan.fixed_z[:N_IMAGES], label), self.sample_digest
+        self.sample_digest = digest([images])
+        missing = tested.get("test/classes", self.evaluation.classes) < self.evaluation.classes
+        gap, full_gap = row["train/loss_d"] - self.minimum_loss, self.undecided_loss - self.minimum_loss
+        return {
+            "collapse": diversity(images) < MIN_DIVERSITY * self.real_diversity,
+            "frozen_generator": self.sample_digest == before,
+            "missing_classes": missing and tested["test/confident"] > MIN_CONFIDENT,
+            "saturated_discriminator": gap < NEAR_MINIMUM * full_gap,
+            "starved_generator": row["train/d_fake"] > row["train/d_real"]
+            or gradient < VANISHED * self.largest_gradient,
+        }
+
+    def report_lasting(self, trainer: L.Trainer, step: int, present: dict[str, bool]) -> None:
+        """Log all symptoms and report those that have just reached the patience."""
+        log_metrics(trainer, {f"health/{name}": float(is_present) for name, is_present in present.items()}, step)
+        self.first_step = {name: self.first_step.get(name, step) for name, is_present in present.items() if is_present}
+        for name, first in self.first_step.items():
+            if name not in self.reported and step - first >= self.patience:
+                self.reported.append(name)
+                self.report(trainer, step, f"{SYMPTOMS[name]} since step {first}: try {advice(name, self.config)}")
+
+    def report(self, trainer: L.Trainer, step: int, sentence: str) -> None:
+        if self.action == "stop":
+            self.verdict = sentence
+        if trainer.is_global_zero:
+            self.console.print(f"health         step {step}: {sentence}", highlight=False)
+            summary_writer(trainer).add_text("health", sentence, step)
+
+    def on_exception(self, trainer: L.Trainer, gan: GAN, exception: BaseException) -> None:
+        if isinstance(exception, NonFiniteError):
+            summary_writer(trainer).add_text("health", str(exception), gan.step)
+
+
+def diversity(images: UInt8[Tensor, "n c h w"]) -> float:
+    """Return the standard deviation over the images, averaged over pixels in [0, 1]."""
+    return images.double().std(dim=0).mean().item() / 255
+
+
+def loss_range(loss: Loss) -> tuple[float, float]:
+    """Return D's loss if it distinguishes perfectly (-inf if there is no minimum), and if it cannot distinguish.
+
+    Label smoothing keeps the minimum above 0.
+    """
+    logits, zero = torch.linspace(-LARGEST_LOGIT, LARGEST_LOGIT, 161), torch.zeros(1)
+    real = min((loss.discriminator(logit, zero).item(), logit.item()) for logit in logits.split(1))[1]
+    fake = min((loss.discriminator(zero, logit).item(), logit.item()) for logit in logits.split(1))[1]
+    minimum = loss.discriminator(torch.tensor([real]), torch.tensor([fake])).item()
+    return -math.inf if minimum < 0 else minimum, loss.discriminator(zero, zero).item()
+
+
+def advice(symptom: str, config: dict[str, Any]) -> str:
+    """Return what may help against the symptom with this config."""
+    tree = OmegaConf.create(config)
+    missing = object()
+    useful = [
+        text
+        for key, text in ADVICE[symptom]
+        if key is None or OmegaConf.select(tree, key, default=missing) is not missing
+    ]
+    return " or ".join(useful)

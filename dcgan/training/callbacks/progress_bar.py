@@ -1,0 +1,113 @@
+"""Console output: a summary at the start, a progress bar, and the results' paths at the end."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from dcgan.gan import GAN
+from dcgan.models.layers import count_parameters
+from dcgan.training.callbacks.metrics_logger import MetricsLogger
+from dcgan.training.callbacks.shared import total_steps
+
+REFRESH_SECONDS = 0.25
+LINE_SECONDS = 10  # between lines, which replace the bar if the output is not a terminal
+
+
+def shorten_path(path: Path) -> str:
+    """Return the path relative to the working directory, if it is inside."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def print_summary(console: Console, gan: GAN, choices: dict[str, str], trainer: L.Trainer, run_dir: Path) -> None:
+    """Print the networks, the data, the device and the run folder."""
+    lines = {
+        "generator": f"{choices['model']}, {count_parameters(gan.generator):,} parameters",
+        "discriminator": f"{choices['discriminator']}, {count_parameters(gan.discriminator):,} parameters",
+        "training": f"{choices['loss']} loss on {choices['data']}, seed {gan.seed}",
+        "device": f"{trainer.strategy.root_device.type} x {trainer.world_size}, {trainer.precision}",
+        "run folder": shorten_path(run_dir),
+    }
+    for name, value in lines.items():
+        console.print(f"{name:<14} {value}", highlight=False)
+
+
+def print_outcome(console: Console, run_dir: Path, samples: Path | None, step: int) -> None:
+    """Print the number of steps, the path of the last samples, and the command that opens TensorBoard."""
+    tensorboard = Path(sys.executable).with_name("tensorboard")
+    command = shorten_path(tensorboard) if tensorboard.exists() else "tensorboard"
+    console.print(f"done after {step} steps")
+    if samples is not None:
+        console.print(f"samples      {shorten_path(samples)}")
+    console.print(f"TensorBoard  {shorten_path(run_dir)}; open it with")
+    console.print(f"             {command} --logdir {shorten_path(run_dir)}")
+
+
+class ProgressBar(L.Callback):
+    """Show steps, losses, steps and images per second and the remaining time.
+
+    Args:
+        console: If it is no terminal, a line every 10 seconds replaces the bar.
+        metrics_logger: Provides losses and speed.
+    """
+
+    def __init__(self, console: Console, metrics_logger: MetricsLogger) -> None:
+        self.console, self.metrics_logger = console, metrics_logger
+        self.progress = Progress(
+            TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
+            BarColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            auto_refresh=False,
+            speed_estimate_period=60,
+        )
+
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
+        self.images_per_step = trainer.datamodule.images_per_step * trainer.world_size
+        self.total_steps = total_steps(trainer, gan)
+        self.task = self.progress.add_task("", total=self.total_steps, completed=gan.step, metrics="")
+        self.refreshed_at, self.shown_step = time.monotonic(), -1
+        if self.console.is_terminal and trainer.is_global_zero:
+            self.progress.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        interval = REFRESH_SECONDS if self.console.is_terminal else LINE_SECONDS
+        if time.monotonic() - self.refreshed_at >= interval:
+            self.refresh(gan)
+
+    def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
+        if self.shown_step != gan.step or self.console.is_terminal:  # do not print the same line twice
+            self.refresh(gan)
+        self.progress.stop()
+
+    def on_exception(self, trainer: L.Trainer, gan: GAN, exception: BaseException) -> None:
+        self.progress.stop()
+
+    def format_metrics(self) -> str:
+        """Return the losses and the speed of the last row of metrics, "" if there is none yet."""
+        latest = self.metrics_logger.latest
+        if not latest:
+            return ""
+        images = latest["train/images_per_second"]
+        steps = images / self.images_per_step
+        losses = f"loss_d {latest['train/loss_d']:.3f}  loss_g {latest['train/loss_g']:.3f}"
+        return f"{losses}  {steps:.1f} steps/s  {images:,.0f} images/s"
+
+    @rank_zero_only
+    def refresh(self, gan: GAN) -> None:
+        """Update the bar, or print a line."""
+        self.refreshed_at, self.shown_step = time.monotonic(), gan.step
+        self.progress.update(self.task, completed=gan.step, metrics=self.format_metrics())
+        if self.console.is_terminal:
+            self.progress.refresh()
+        else:
+            self.console.print(f"step {gan.step:,}/{self.total_steps:,}  {self.format_metrics()}")

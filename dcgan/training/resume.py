@@ -1,0 +1,275 @@
+"""Resume a run, from top to bottom: find the checkpoint, read and verify it once, merge its config with the command
+line's, and restore data position, optimizers and counters."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dcgan.checkpoints.io import read_checkpoint
+from dcgan.checkpoints.safe_instantiate import reject_untrusted, use_local_data_keys
+from dcgan.common.distributed import rank
+from dcgan.common.errors import UserError, explain, first_line
+from dcgan.common.overrides import override_key
+from dcgan.runs.config_diff import IGNORED_ON_RESUME
+from dcgan.runs.run_dir import list_checkpoints, resumes_in_place
+
+if TYPE_CHECKING:  # reading the command line must not import Lightning
+    import lightning as L
+
+    from dcgan.gan import GAN
+
+AUTO = "auto"  # ckpt_path: the newest checkpoint of the run folder, or a new run if there is none
+NOT_BIT_EXACT = "the run is no longer bit-identical to an uninterrupted one"
+LR_KEYS = {
+    "optimizer.lr": ("discriminator", "generator"),
+    "optimizer.discriminator.lr": ("discriminator",),
+    "optimizer.generator.lr": ("generator",),
+}
+# how long, where, what is written, and learning rates may change; the rest of the maths may not
+FREE_KEYS = (*IGNORED_ON_RESUME, "max_steps", "max_epochs", "trainer", "data.on_broken", "samples.steps", "metrics")
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """A verified checkpoint, and the file that it was read from."""
+
+    path: Path
+    checkpoint: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        return self.checkpoint["step"]
+
+
+# --- find, read and verify
+
+
+def find_resume_point(ckpt_path: str | None, run_dir: Path) -> ResumePoint | None:
+    """Return the checkpoint that a run starts from, None for a new run.
+
+    Args:
+        ckpt_path: A checkpoint; "auto" for the newest valid one in `run_dir`; None for a new run.
+        run_dir: The folder that the run writes to.
+
+    Raises:
+        UserError: The checkpoint is missing or damaged, or `run_dir` holds a later one, which would be overwritten.
+    """
+    if ckpt_path is None:
+        return None
+    if ckpt_path == AUTO:
+        return newest_checkpoint(run_dir)
+    point = ResumePoint(Path(ckpt_path), read_checkpoint(ckpt_path))
+    if resumes_in_place(run_dir, point.path) and point.path.name != "last.ckpt":
+        newest = newest_checkpoint(run_dir) or point
+        if newest.step > point.step:
+            raise UserError(
+                f"{newest.path} is at a later step ({newest.step}) than {point.path} ({point.step}): resume from that "
+                "one, or from this one with another hydra.run.dir"
+            )
+    return point
+
+
+def newest_checkpoint(run_dir: Path) -> ResumePoint | None:
+    """Return the valid checkpoint with the highest step, None if there are no checkpoints. Damaged ones are reported.
+
+    Raises:
+        UserError: No checkpoint is valid. A new run would overwrite what may still be of use.
+    """
+    paths, valid = list_checkpoints(run_dir), []
+    for path in paths:
+        try:
+            valid.append(ResumePoint(path, read_checkpoint(path)))
+        except UserError as error:
+            print(f"note: {error}", file=sys.stderr)
+    if paths and not valid:
+        raise UserError(f"no checkpoint in {run_dir} can be read: start a new run in another hydra.run.dir")
+    return max(valid, key=lambda point: point.step, default=None)
+
+
+# --- merge the config
+
+
+def resumed_config(
+    checkpoint: dict[str, Any], cfg: DictConfig, choices: dict[str, str], overrides: list[str]
+) -> tuple[DictConfig, dict[str, str]]:
+    """Return the config and the choices of a resumed run.
+
+    What defines the maths comes from the checkpoint. The trainer (but for its precision), the data's folder and what
+    the command line overrides come from `cfg`.
+
+    Args:
+        checkpoint: The verified checkpoint.
+        cfg: The command line's config.
+        choices: The command line's option of each config group.
+        overrides: The command line's overrides.
+
+    Raises:
+        UserError: An override would change the maths (one that repeats the checkpoint's value is accepted), or the
+            checkpoint's config names a class that it may not.
+    """
+    saved = OmegaConf.create(checkpoint["config"])
+    for key in FREE_KEYS:
+        if "." not in key and key not in saved:  # a setting that is newer than the checkpoint
+            saved[key] = cfg[key]
+    given = {override_key(override): override for override in overrides}
+    for key in given:
+        if is_within(key, FREE_KEYS):
+            OmegaConf.update(saved, key, OmegaConf.select(cfg, key), merge=False, force_add=True)
+        elif key not in LR_KEYS:
+            reject_change(key, checkpoint, saved, cfg, choices)
+    change_learning_rates(saved, cfg, given)
+
+    saved.trainer = cfg.trainer
+    precision = checkpoint["config"]["trainer"]["precision"]
+    if "trainer.precision" not in given:
+        saved.trainer.precision = precision
+    elif saved.trainer.precision != precision:
+        note(cfg, f"{saved.trainer.precision} after {precision}")
+    saved.data = use_local_data_keys(saved.data, cfg)
+    saved.ckpt_path = cfg.ckpt_path
+    if "evaluator" not in given:
+        reject_untrusted(to_plain(saved), ["evaluator"])
+    overridden = {group: choices[group] for group in {*given, "trainer"} & set(choices)}
+    return saved, checkpoint["choices"] | overridden
+
+
+def is_within(key: str, keys: tuple[str, ...]) -> bool:
+    return any(key == other or key.startswith(f"{other}.") for other in keys)
+
+
+def reject_change(
+    key: str, checkpoint: dict[str, Any], saved: DictConfig, cfg: DictConfig, choices: dict[str, str]
+) -> None:
+    """Raise UserError unless the command line repeats the checkpoint's value of the key."""
+    if key in choices:
+        old, new = checkpoint["choices"].get(key), choices[key]
+    else:
+        old, new = to_plain(OmegaConf.select(saved, key)), to_plain(OmegaConf.select(cfg, key))
+    if old != new:
+        raise UserError(
+            f"{key} cannot change when a run is resumed (the checkpoint has {old!r}): leave it out, or start a new run "
+            "without ckpt_path"
+        )
+
+
+def change_learning_rates(saved: DictConfig, cfg: DictConfig, given: dict[str, str]) -> None:
+    """Apply the command line's learning rates to the checkpoint's config, and report a change.
+
+    optimizer.lr scales the rates of both networks, which keeps their ratio.
+    """
+    before = {name: saved.optimizer[name].lr for name in ("discriminator", "generator")}
+    if "optimizer.lr" in given:
+        factor = cfg.optimizer.lr / saved.optimizer.lr
+        saved.optimizer.lr = cfg.optimizer.lr
+        for name, lr in before.items():
+            saved.optimizer[name].lr = lr * factor
+    for name in before:
+        if f"optimizer.{name}.lr" in given:
+            saved.optimizer[name].lr = cfg.optimizer[name].lr
+    changes = [f"{n} {lr:g} -> {saved.optimizer[n].lr:g}" for n, lr in before.items() if saved.optimizer[n].lr != lr]
+    if changes:
+        note(cfg, f"learning rates change ({', '.join(changes)})")
+
+
+def note(cfg: DictConfig, change: str) -> None:
+    if rank(cfg) == 0:
+        print(f"note: {change}: {NOT_BIT_EXACT}", file=sys.stderr)
+
+
+def to_plain(value: Any) -> Any:
+    """Return containers and scalars that compare by value."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+# --- restore the training
+
+
+def restore_training(checkpoint: dict[str, Any], trainer: "L.Trainer", gan: "GAN") -> None:
+    """Restore step, statistics, data position and optimizers from a checkpoint that Lightning is about to load.
+
+    Raises:
+        UserError: The training images are not those of the checkpoint.
+        ValueError: Its optimizer states do not fit the parameters.
+    """
+    from dcgan.training.lightning_internals import restore_loop_progress
+    from dcgan.training.rank_buffers import load_buffers
+
+    data, processes = trainer.datamodule, checkpoint["processes"]  # type: ignore[attr-defined]
+    check_same_data(checkpoint, trainer)
+    gan.step = checkpoint["step"]
+    load_buffers(trainer, gan, checkpoint)
+    restore_loop_progress(checkpoint["loops"], processes, trainer, len(data.batch_sampler(data.n_images)))
+    restore_optimizer_states(checkpoint["optimizer_states"], gan)
+    if processes != trainer.world_size and trainer.is_global_zero:
+        print(f"note: {trainer.world_size} processes after {processes}: {NOT_BIT_EXACT}", file=sys.stderr)
+
+
+def check_same_data(checkpoint: dict[str, Any], trainer: "L.Trainer") -> None:
+    """Raise UserError if the training images are not those of the checkpoint. Report files that were only rewritten."""
+    data, saved = trainer.datamodule, checkpoint["fingerprint"]  # type: ignore[attr-defined]
+    if checkpoint["images"] != data.n_images:
+        raise UserError(
+            f"the checkpoint was made with {checkpoint['images']:,} training images, now there are {data.n_images:,}: "
+            "give it the same data (data.root=)"
+        )
+    if saved["content"] != data.fingerprint["content"]:
+        raise UserError(
+            "the training images are not those that the checkpoint was made with: give it the same data (data.root=), "
+            "or start a new run without ckpt_path"
+        )
+    if saved != data.fingerprint and trainer.is_global_zero:
+        print(
+            "note: the files of the training images were written after the checkpoint, with the same names and sizes: "
+            f"if their content has changed, {NOT_BIT_EXACT}",
+            file=sys.stderr,
+        )
+
+
+def restore_optimizer_states(states: list[dict[str, Any]], gan: "GAN") -> None:
+    """Convert saved optimizer states, in place, to tensors like this run's parameters, with this run's settings.
+
+    A fused kernel does not check them: it would read and write past the end of a shorter tensor.
+    """
+    saved = zip(states, (gan.discriminator, gan.generator), strict=True)
+    for (state, network), optimizer in zip(saved, gan.configure_optimizers(), strict=True):
+        parameters = list(network.parameters())
+        for i, moments in state["state"].items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                if moments[name].shape != parameters[i].shape:
+                    raise ValueError(f"{name} has the shape {tuple(moments[name].shape)}")
+                moments[name] = torch.empty_like(parameters[i], device="cpu").detach().copy_(moments[name])
+            moments["step"] = torch.tensor(float(moments["step"]))
+        state["param_groups"] = optimizer.state_dict()["param_groups"]
+
+
+# --- errors
+
+
+def incompatible_checkpoint(path: str | Path, error: Exception) -> UserError:
+    """Return the error for a checkpoint that is complete but inconsistent."""
+    return UserError(
+        f"cannot resume from {path}: the checkpoint is inconsistent ({type(error).__name__}: {first_line(error)}); use "
+        "another one"
+    )
+
+
+@contextmanager
+def checkpoint_errors(path: str | Path | None) -> Iterator[None]:
+    """Within the context, errors of objects that are built from a checkpoint's config become `incompatible_checkpoint`.
+
+    Args:
+        path: The checkpoint; None if the config is the user's own.
+    """
+    try:
+        yield
+    except (RuntimeError, KeyError, TypeError, AttributeError, OmegaConfBaseException) as error:
+        if path is None or explain(error) is not None:
+            raise
+        raise incompatible_checkpoint(path, error) from error

@@ -1,0 +1,43 @@
+"""A short form of `make torture`."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.torture import SETTINGS, differences, torture
+
+SHORT = [*SETTINGS, "trainer=cpu", "data.limit=64", "metrics.n=16", "data.batch_size=8"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, mnist_root):
+    folder = tmp_path_factory.mktemp("torture")
+    overrides = [*SHORT, f"data.root={mnist_root}", "max_steps=200"]
+    for name in ("killed", "uninterrupted"):
+        (folder / name).mkdir()
+    report = torture(folder / "killed", 1, 0, overrides)
+    torture(folder / "uninterrupted", 0, 0, overrides)
+    return folder, report
+
+
+def test_killed_run_ends_as_an_uninterrupted_one(runs):
+    folder, report = runs
+    assert report.kills.total() == 1
+    assert differences(folder / "killed" / "run", folder / "uninterrupted" / "run") == []
+
+
+def test_differences_are_found(runs, tmp_path):
+    folder, _ = runs
+    other = Path(shutil.copytree(folder / "uninterrupted" / "run", tmp_path / "run"))
+    path = other / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["generator.to_image.weight"].view(-1)[0].nextafter_(torch.tensor(9.0))
+    torch.save(content, path)
+    table = other / "metrics.csv"
+    table.write_text(table.read_text() + table.read_text().splitlines()[-1] + "\n")
+    assert differences(folder / "uninterrupted" / "run", other) == [
+        "last.ckpt: .state_dict.generator.to_image.weight",
+        "metrics.csv",
+    ]

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dcgan.common.errors import UserError
+from dcgan.evaluation.targets import read_samples
+from tests.conftest import TINY
+from tests.run_files import RUN
+
+
+def random_pixels(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def save(path: Path, array: np.ndarray) -> Path:
+    np.save(path / "samples.npy", array)
+    return path / "samples.npy"
+
+
+def test_floats_are_read_as_pixels(tmp_path):
+    pixels = random_pixels(16, 28, 28)
+    images = read_samples(save(tmp_path, (pixels / 255).astype(np.float32)), 1, 28)
+    assert torch.equal(images[:, 0], torch.from_numpy(pixels))
+
+
+def test_color_images_are_read_with_channels_first_or_last(tmp_path):
+    pixels = random_pixels(4, 28, 28, 3)
+    expected = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    for array in (pixels, np.moveaxis(pixels, 3, 1)):
+        assert torch.equal(read_samples(save(tmp_path, array), 3, 28), expected)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((0, 28, 28), np.uint8), "the array is empty"),
+        (
+            random_pixels(5, 32, 32),
+            "must be N x 28 x 28 or N x 1 x 28 x 28, got 5 x 1 x 32 x 32: give data.image_size=",
+        ),
+        (random_pixels(5, 28, 28, 3), "must be N x 28 x 28"),
+        (random_pixels(28, 28), "must be N x 28 x 28"),
+        (np.full((5, 28, 28), np.nan, np.float32), "there are NaN or infinite pixels"),
+        (np.full((5, 28, 28), -0.5, np.float32), "must be in [0, 1], got [-0.5, -0.5]"),
+        (random_pixels(5, 28, 28).astype(np.float32), "must be in [0, 1]"),
+        (random_pixels(5, 28, 28).astype(np.int64), "must be uint8 or floats in [0, 1], got int64"),
+        (np.array([{}] * 3), "cannot be read as an .npy file"),
+    ],
+)
+def test_other_arrays_are_rejected(tmp_path, array, message):
+    with pytest.raises(UserError) as error:
+        read_samples(save(tmp_path, array), 1, 28)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_checkpoint_is_evaluated_on_its_own_data_only(dcgan_train, dcgan_evaluate):
+    dcgan_train(*TINY, *RUN, "max_steps=1")
+    checkpoint = "checkpoint=run/checkpoints/last.ckpt"
+    assert "was trained on data=mnist, not on kmnist" in dcgan_evaluate(checkpoint, "data=kmnist").err
+    assert "data.image_size is set by the checkpoint" in dcgan_evaluate(checkpoint, "data.image_size=32").err
+    assert dcgan_evaluate(checkpoint, "data=mnist", "evaluator=none").code == 0

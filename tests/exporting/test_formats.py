@@ -1,0 +1,131 @@
+import socket
+import stat
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from dcgan.exporting import formats
+from dcgan.sampling.trained_generator import load_generator
+from tests.conftest import SMALL, TINY, options, tiny_run
+
+OUTPUTS = ("a.onnx", "a.pt2", "a.safetensors", "hub")
+
+
+def onnx_images(path: str, *inputs: torch.Tensor) -> np.ndarray:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [node.name for node in session.get_inputs()]
+    return session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))[0]
+
+
+# other kernel sizes of transposed_conv are the same operation
+@pytest.mark.parametrize("model", [m for m in options("model") if not m.startswith("transposed_conv_")])
+def test_onnx_matches_every_model_at_any_batch_size(dcgan_export, tmp_path, mnist_root, model):
+    sizes = SMALL if model == "keras_mnist" else TINY
+    run = tiny_run(tmp_path / "run", mnist_root, f"model={model}", "max_steps=2", sizes=sizes)
+    outcome = dcgan_export(f"checkpoint={run}", "out=a.onnx")
+    assert outcome.code == 0, outcome.err
+    assert "checked      with onnxruntime against PyTorch: largest difference" in outcome.out
+    network = load_generator(run).network
+    for n in (1, 2, 19):
+        z = torch.randn(n, 8, generator=torch.Generator().manual_seed(n))
+        assert np.abs(onnx_images("a.onnx", z) - network(z).numpy()).max() < 1e-4
+    graph = onnx.load("a.onnx").graph
+    constants = {weight.name for weight in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    assert len(convolutions) >= 2
+    for node in convolutions:  # some runtimes require constant weights
+        assert node.input[1] in constants
+
+
+@pytest.mark.parametrize(
+    "option", ["normalization=instance", "normalization=layer", "activation=prelu", "output=sigmoid"]
+)
+def test_onnx_matches_other_layers(dcgan_export, tmp_path, mnist_root, option):
+    run = tiny_run(tmp_path / "run", mnist_root, option, "max_steps=1", "model.hidden_width=0")
+    assert dcgan_export(f"checkpoint={run}", "out=a.onnx").code == 0
+    z = torch.randn(3, 8)
+    assert np.abs(onnx_images("a.onnx", z) - load_generator(run).network(z).numpy()).max() < 1e-4
+
+
+def test_export_of_a_conditional_model_has_labels(dcgan_export, conditional_run):
+    for out in OUTPUTS:
+        assert dcgan_export(f"checkpoint={conditional_run}", f"out={out}").code == 0, out
+    g = load_generator(conditional_run)
+    z, label = torch.randn(12, 8), torch.arange(12) % 10
+    expected = g.network(z, label)
+    assert np.abs(onnx_images("a.onnx", z, label) - expected.numpy()).max() < 1e-4
+    torch.testing.assert_close(torch.export.load("a.pt2").module()(z, label), expected)
+    for path in ("a.safetensors", "hub"):
+        again = load_generator(path)
+        assert torch.equal(again.sample(20, seed=1), g.sample(20, seed=1))
+        assert torch.equal(again.labels(50, 2), g.labels(50, 2))
+
+
+def test_exports_generate_the_same_images_and_can_be_exported(dcgan_export, dcgan_sample, plain_run):
+    g = load_generator(plain_run)
+    assert dcgan_export(f"checkpoint={plain_run}", "out=a.safetensors").code == 0
+    assert dcgan_export("checkpoint=a.safetensors", "out=hub").code == 0
+    assert dcgan_export("checkpoint=hub", "out=a.pt2").code == 0
+    for path in ("a.safetensors", "hub"):
+        assert torch.equal(load_generator(path).sample(10), g.sample(10))
+        assert dcgan_sample(f"checkpoint={path}", "n=10", "out=a.npy").code == 0
+        assert np.array_equal(np.load("a.npy"), g.sample(10)[:, 0].numpy())
+    z = torch.randn(7, 8)
+    torch.testing.assert_close(torch.export.load("a.pt2").module()(z), g.network(z))
+    assert sorted(path.name for path in Path("hub").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "samples.png",
+    ]
+    assert stat.S_IMODE(Path("a.safetensors").stat().st_mode) == stat.S_IMODE(Path("config.json").stat().st_mode)
+
+
+def test_exports_contain_no_local_path_or_host_name(dcgan_export, plain_run, conditional_run):
+    root = Path(formats.__file__).parent.parent
+    secrets = [str(root), str(plain_run.parent), str(Path.home()), str(Path.cwd()), "site-packages"]
+    secrets += [socket.gethostname()] if len(socket.gethostname()) > 5 else []  # a short one may occur by chance
+    for run in (plain_run, conditional_run):
+        for out in OUTPUTS:
+            folder = Path(run.parent.parent.name, out.replace(".", "_"))
+            folder.mkdir(parents=True)
+            assert dcgan_export(f"checkpoint={run}", f"out={folder / out}").code == 0
+    files = [path for path in Path().rglob("*") if path.is_file()]
+    assert len(files) == 2 * (1 + 1 + 2 + 4)
+    for path in files:
+        parts = [path.read_bytes()]
+        if path.suffix == ".pt2":
+            with zipfile.ZipFile(path) as archive:
+                parts = [archive.read(name) for name in archive.namelist()]
+        for secret in secrets:
+            assert not any(secret.encode() in part for part in parts), f"{secret} in {path}"
+
+
+def test_export_that_differs_is_not_written(dcgan_export, plain_run, monkeypatch):
+    exported_program = formats.exported_program
+
+    def perturbed(generator):
+        program = exported_program(generator)
+        next(iter(program.state_dict.values())).add_(0.1)
+        return program
+
+    monkeypatch.setattr(formats, "exported_program", perturbed)
+    for out in ("a.onnx", "a.pt2"):
+        outcome = dcgan_export(f"checkpoint={plain_run}", f"out={out}")
+        assert outcome.code == 1
+        assert "the export differs from the generator by up to" in outcome.err
+    assert not list(Path().iterdir())
+
+
+def test_config_of_another_export_is_not_overwritten(dcgan_export, plain_run, conditional_run):
+    assert dcgan_export(f"checkpoint={plain_run}", "out=a.safetensors").code == 0
+    assert dcgan_export(f"checkpoint={plain_run}", "out=a.safetensors").code == 0  # again
+    outcome = dcgan_export(f"checkpoint={conditional_run}", "out=b.safetensors")
+    assert outcome.code == 1
+    assert "config.json is not the config of b.safetensors" in outcome.err
+    assert load_generator("a.safetensors").classes == 0

@@ -1,0 +1,25 @@
+import json
+from pathlib import Path
+
+from tests.conftest import TINY
+from tests.run_files import RUN
+
+
+def test_model_card_has_the_metrics_of_these_weights(dcgan_train, dcgan_evaluate, dcgan_export):
+    dcgan_train(*TINY, *RUN, "max_steps=2")
+    last = "checkpoint=run/checkpoints/last.ckpt"
+    dcgan_export(last, "out=before")
+    assert "Not evaluated: `python -m dcgan.evaluate" in Path("before/README.md").read_text()
+    dcgan_evaluate(last)
+    dcgan_export(last, "out=after")
+    card = Path("after/README.md").read_text()
+    content = json.loads(Path("run/checkpoints/last.evaluation.json").read_text())
+    frechet, baseline = content["metrics"]["frechet"], content["floor"]["frechet"]
+    assert f"| `frechet` | {frechet:.4g} | {baseline:.4g} | lower |" in card
+    assert content["judge"]["sha256"] in card
+    assert "trained on\nMNIST for 2 steps (seed 0)" in card
+    assert card.startswith("---\nlibrary_name: dcgan\n")
+
+    dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=3")  # other weights
+    dcgan_export(last, "out=stale")
+    assert "Not evaluated" in Path("stale/README.md").read_text()

@@ -1,0 +1,54 @@
+"""Properties of every metric."""
+
+import math
+
+import pytest
+
+from dcgan.metrics.classes import ClassBalance, ClassifierScore
+from dcgan.metrics.distances import FrechetDistance, KernelDistance
+from dcgan.metrics.judge import ImageFeatures
+from dcgan.metrics.memorization import Memorization
+from dcgan.metrics.prdc import Coverage
+from tests.metrics.building import FakeRealStatistics, random_features
+
+METRICS = [
+    FrechetDistance(),
+    KernelDistance(5, 100),
+    Coverage(5),
+    ClassifierScore(10),
+    ClassBalance(0.9),
+    Memorization(),
+]
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: type(metric).__name__)
+@pytest.mark.parametrize("n", [1, 2, 4, 50])
+def test_metric_of_few_or_identical_images_is_number_or_nan(metric, n):
+    one = random_features(1, 0)
+    tensors = (one.images, one.judge_input, one.features, one.logits)
+    repeated = ImageFeatures(*(tensor.repeat(n, *[1] * (tensor.dim() - 1)) for tensor in tensors))
+    values = metric(repeated, FakeRealStatistics(random_features(50, 1), random_features(50, 2).images))
+    assert values.keys() == metric.specs.keys()
+    assert all(isinstance(value, int | float) for value in values.values())
+    if n == 50:
+        assert all(math.isfinite(value) for value in values.values()), values
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Coverage(0),
+        lambda: KernelDistance(0, 10),
+        lambda: KernelDistance(10, 1),
+        lambda: ClassifierScore(0),
+        lambda: ClassBalance(2),
+    ],
+)
+def test_invalid_settings_are_rejected(build):
+    with pytest.raises(ValueError, match="must be"):
+        build()
+
+
+def test_baseline_is_value_of_training_images():
+    train, real = random_features(80, 1), FakeRealStatistics(random_features(90, 2))
+    assert FrechetDistance().baseline(train, real) == FrechetDistance()(train, real)

@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from dcgan.models.layers import (
+    ChannelsLastFlatten,
+    ChannelsLastUnflatten,
+    channel_widths,
+    concat_label,
+    hidden_activations,
+    one_hot,
+    split_image_size,
+)
+from tests.building import build_networks
+
+
+@pytest.mark.parametrize(
+    ("image_size", "start", "k"), [(8, 4, 1), (14, 7, 1), (20, 5, 2), (28, 7, 2), (32, 4, 3), (48, 6, 3), (64, 4, 4)]
+)
+def test_image_size_is_4_to_7_times_a_power_of_2(image_size, start, k):
+    assert split_image_size(image_size) == (start, k)
+
+
+@pytest.mark.parametrize(
+    ("image_size", "nearest"), [(30, "28 and 32"), (7, "8 and 10"), (4, "8 and 10"), (100, "96 and 112")]
+)
+def test_other_image_sizes_are_rejected(image_size, nearest):
+    with pytest.raises(ValueError, match=f"image_size must be .* got {image_size}; the nearest are {nearest}"):
+        split_image_size(image_size)
+
+
+def test_widths_double_per_smaller_map_up_to_8_times():
+    assert channel_widths(2, 64) == [128, 64]
+    assert channel_widths(3, 64) == [256, 128, 64]
+    assert channel_widths(4, 64) == [512, 256, 128, 64]
+    assert channel_widths(6, 1) == [8, 8, 8, 4, 2, 1]
+
+
+def test_prelu_is_not_shared_between_layers():
+    generator, _ = build_networks("activation=prelu")
+    assert len({id(m) for m in hidden_activations(generator).values()}) == 3
+
+
+def test_leaky_slopes_are_set_per_network():
+    generator, discriminator = build_networks("activation=leaky_relu", "activation.negative_slope=0.1")
+    assert {m.negative_slope for m in hidden_activations(generator).values()} == {0.1}
+    assert {m.negative_slope for m in hidden_activations(discriminator).values()} == {0.2}
+
+
+def test_channels_last_flatten_and_unflatten_move_no_data():
+    x = torch.randn(2, 3, 5, 5).to(memory_format=torch.channels_last)
+    features = ChannelsLastFlatten()(x)
+    assert features.data_ptr() == x.data_ptr()
+    assert torch.equal(features[:, :3], x[:, :, 0, 0])
+    maps = ChannelsLastUnflatten(3, 5)(features)
+    assert maps.data_ptr() == x.data_ptr()
+    assert torch.equal(maps, x)
+    assert maps.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_label_is_appended_as_planes_to_maps_and_as_numbers_to_features():
+    y = one_hot(torch.tensor([2, 0]), 3)
+    assert y.tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert concat_label(torch.zeros(2, 4), y).tolist() == [[0, 0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 1, 0, 0]]
+    maps = concat_label(torch.zeros(2, 1, 5, 5), y)
+    assert maps.shape == (2, 4, 5, 5)
+    assert (maps[0, 3] == 1).all()
+    assert maps[0, :3].abs().sum() == 0
+    assert concat_label(maps, None) is maps

@@ -1,0 +1,106 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from dcgan.runs.statistics import SeedStatistics, find_runs, group_runs, p_values_against_best, rank_groups
+from tests.runs.summary_files import write_run, write_sweep
+
+
+def group_sizes(folder: Path) -> dict[str, int]:
+    runs, excluded = find_runs(folder, full=False)
+    assert excluded == {}
+    return {name: len(members) for name, members in group_runs(runs).items()}
+
+
+def change_summary(folder: Path, **changes) -> None:
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | changes))
+
+
+def test_runs_are_grouped_by_all_differences_except_the_seed(tmp_path):
+    write_sweep(tmp_path)
+    assert group_sizes(tmp_path) == {"model=transposed_conv": 3, "model=upsample_conv": 3}
+
+
+def test_setting_that_older_runs_lack_does_not_split_a_group(tmp_path):
+    write_run(tmp_path / "old", 0, {"frechet": 1.0}, discriminator={"dropout": 0})
+    write_run(tmp_path / "new", 1, {"frechet": 1.0}, discriminator={"dropout": 0, "pack": 1})
+    assert group_sizes(tmp_path) == {"all runs": 2}
+    write_run(tmp_path / "packed", 2, {"frechet": 1.0}, discriminator={"dropout": 0, "pack": 2})
+    assert "discriminator.pack=2" in group_sizes(tmp_path)
+
+
+def test_group_names_have_the_fewest_settings_and_prefer_overrides(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path / f"a{seed}", seed, {"frechet": 1.0}, ("penalty",), optimizer={"lr": 1e-3})
+        other = {"penalty": "r1", "discriminator_normalization": "layer"}
+        write_run(tmp_path / f"b{seed}", seed, {"frechet": 1.0}, ("penalty",), other, optimizer={"lr": 1e-4})
+    assert set(group_sizes(tmp_path)) == {"penalty=none", "penalty=r1"}
+
+
+def test_groups_ignore_the_machine_but_not_the_precision(tmp_path):
+    for seed, (trainer, precision) in enumerate([("cpu", "32-true"), ("auto", "32-true"), ("gpu", "bf16-mixed")]):
+        settings = {"accelerator": trainer, "devices": 1, "precision": precision}
+        write_run(tmp_path / trainer, seed, {"frechet": 1.0}, choices={"trainer": trainer}, trainer=settings)
+    assert group_sizes(tmp_path) == {"trainer.precision=32-true": 2, "trainer.precision=bf16-mixed": 1}
+
+
+def test_runs_with_different_judges_are_different_groups(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path / str(seed), seed, {"frechet": 1.0})
+    change_summary(tmp_path / "1", judge={"sha256": "1" * 64})
+    assert set(group_sizes(tmp_path)) == {"judge=00000000", "judge=11111111"}
+
+
+def test_run_that_was_rolled_back_is_a_different_group(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / str(seed), seed, {"frechet": 4.0})
+    change_summary(tmp_path / "1", rolled_back=30)
+    assert set(group_sizes(tmp_path)) == {"rolled back=False", "rolled back=True"}
+
+
+def test_finished_run_with_a_failure_is_excluded(tmp_path):
+    """As after a sweep that has rejected the folder of a run with other settings."""
+    write_run(tmp_path / "0", 0, {"frechet": 4.0})
+    (tmp_path / "0" / "failure.txt").write_text("error: begun with another rate")
+    assert find_runs(tmp_path, full=False) == ([], {tmp_path / "0": "failed: error: begun with another rate"})
+
+
+def test_interval_is_that_of_students_t():
+    values = (4.0, 4.5, 5.5, 4.2)
+    metric = SeedStatistics(values)
+    low, high = stats.t.interval(0.95, 3, loc=metric.mean, scale=stats.sem(values))
+    assert metric.mean - metric.half_width == pytest.approx(low)
+    assert metric.mean + metric.half_width == pytest.approx(high)
+    assert math.isnan(SeedStatistics((4.0,)).half_width)
+
+
+def test_groups_are_ranked_and_tested_with_holms_correction():
+    a, b, c = SeedStatistics((1.0, 1.1, 0.9)), SeedStatistics((1.4, 1.6, 1.2)), SeedStatistics((5.0, 5.1, 4.9))
+    ranked = rank_groups({"c": c, "a": a, "b": b}, "lower")
+    assert list(ranked) == ["a", "b", "c"]
+    p = p_values_against_best(ranked, "lower")
+    raw = {name: stats.ttest_ind(a.values, s.values, equal_var=False).pvalue for name, s in (("b", b), ("c", c))}
+    between = stats.ttest_ind(b.values, c.values, equal_var=False).pvalue
+    assert raw["c"] < between < raw["b"]
+    assert p == pytest.approx({"c": 3 * raw["c"], "b": raw["b"]})  # of three pairs
+    assert list(rank_groups({"c": c, "a": a}, "higher")) == ["c", "a"]
+
+
+def test_zero_ranks_and_tests_absolute_values():
+    assert next(iter(rank_groups({"far": SeedStatistics((-3.0,)), "near": SeedStatistics((-0.1,))}, "zero"))) == "near"
+    # both means are about zero
+    far, near = SeedStatistics((-1.0, 1.0, -1.1, 1.1)), SeedStatistics((0.3, 0.31, 0.29, 0.3))
+    ranked = rank_groups({"far": far, "near": near}, "zero")
+    assert list(ranked) == ["near", "far"]
+    assert p_values_against_best(ranked, "zero")["far"] < 0.001
+
+
+def test_p_values_of_equal_constant_and_single_values():
+    same, other = SeedStatistics((1.0, 1.0)), SeedStatistics((2.0, 2.0))
+    assert p_values_against_best({"a": same, "b": same}, "lower") == {"b": 1.0}
+    assert p_values_against_best({"a": same, "b": other}, "lower") == {"b": 0.0}
+    assert math.isnan(p_values_against_best({"a": same, "single": SeedStatistics((2.0,))}, "lower")["single"])

@@ -1,0 +1,158 @@
+import csv
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from dcgan.common.command import CONF
+from dcgan.metrics.distances import FrechetDistance
+from tests.conftest import TINY, compose_config
+from tests.run_files import RUN, different_tensors, events, weights
+
+NAMES = {
+    "frechet",
+    "kid",
+    "coverage",
+    "class_kl",
+    "cb2",
+    "pv2",
+    "pv4",
+    "classes",
+    "confident",
+    "precision",
+    "recall",
+    "density",
+}
+
+
+def read_column(name: str, run: str = "run") -> dict[int, float]:
+    """Return the values of a metric by step."""
+    with Path(run, "metrics.csv").open(newline="") as file:
+        return {int(row["step"]): float(row[name]) for row in csv.DictReader(file) if row.get(name)}
+
+
+def test_metrics_are_logged_at_the_interval_and_at_the_end(dcgan_train):
+    outcome = dcgan_train(*TINY, *RUN, "max_steps=7", "metrics.every_n_steps=3")
+    assert outcome.code == 0, outcome.err
+    assert set(read_column("test/frechet")) == {3, 6, 7}
+    board = events()
+    assert {f"test/{name}" for name in NAMES} <= set(board.Tags()["scalars"])
+    # the checkerboard also before the first step
+    assert [event.step for event in board.Scalars("test/cb2")] == [0, 3, 6, 7]
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["metrics"].keys() >= NAMES
+    assert summary["metrics"]["frechet"] == pytest.approx(read_column("test/frechet")[7])
+    assert summary["better"]["frechet"] == "lower"
+    assert summary["judge"]["data"] == "MNIST"
+    assert summary["metrics_seconds"] > 0
+    hparams = board.summary_metadata["_hparams_/experiment"].plugin_data.content
+    assert b"test/frechet" in hparams
+
+
+def test_default_is_five_evaluations_per_run(dcgan_train):
+    dcgan_train(*TINY, *RUN, "max_steps=10")
+    assert list(read_column("test/frechet")) == [2, 4, 6, 8, 10]
+    dcgan_train(*TINY, *RUN, "max_epochs=2", "hydra.run.dir=epochs", "data.limit=40")
+    assert list(read_column("test/frechet", "epochs")) == [2, 4, 6, 8, 10]
+
+
+def test_evaluation_does_not_change_the_weights(dcgan_train):
+    for name, overrides in {
+        "often": ["metrics.every_n_steps=1", "evaluator=full"],
+        "never": ["evaluator=none", "health.patience=1"],
+    }.items():
+        dcgan_train(*TINY, *RUN, "max_steps=6", "discriminator.dropout=.2", f"hydra.run.dir={name}", *overrides)
+    assert different_tensors(weights("often"), weights("never")) == []
+    assert not Path("never/checkpoints/best.ckpt").exists()
+    assert "frechet" not in json.loads(Path("never/summary.json").read_text())["metrics"]
+
+
+def test_time_of_the_evaluation_is_excluded_from_the_training_time(dcgan_train, monkeypatch):
+    def slow_measure(*_) -> dict[str, float]:
+        time.sleep(2)
+        return {}
+
+    monkeypatch.setattr("dcgan.training.callbacks.evaluation.measure", slow_measure)
+    dcgan_train(*TINY, *RUN, "max_steps=2", "metrics.every_n_steps=1")
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["metrics_seconds"] > 6
+    assert summary["wall_seconds"] < 2
+
+
+def set_distances(monkeypatch, *values: float) -> None:
+    """Let the Frechet distance return these values, one after the other."""
+    remaining = list(values)
+    monkeypatch.setattr(FrechetDistance, "__call__", lambda self, samples, real: {"frechet": remaining.pop(0)})
+
+
+def best_step(run: str = "run") -> int:
+    return torch.load(f"{run}/checkpoints/best.ckpt", weights_only=True)["step"]
+
+
+def test_best_ckpt_has_the_lowest_frechet_distance(dcgan_train, monkeypatch):
+    set_distances(monkeypatch, 9.0, 4.0, 5.0, 4.5)
+    dcgan_train(*TINY, *RUN, "max_steps=4", "metrics.every_n_steps=1")
+    assert best_step() == 2
+    assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["step"] == 4
+
+
+def test_resumed_run_remembers_the_best_distance(dcgan_train, monkeypatch):
+    set_distances(monkeypatch, 9.0, 4.0, 5.0, 4.5, 3.0)
+    run = [*TINY, *RUN, "metrics.every_n_steps=1"]
+    dcgan_train(*run, "max_steps=2")
+    dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=4")
+    assert best_step() == 2
+    dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=5")
+    assert best_step() == 5
+
+
+def test_run_resumed_in_another_folder_has_its_own_best_ckpt(dcgan_train, monkeypatch):
+    set_distances(monkeypatch, 4.0, 5.0)
+    dcgan_train(*TINY, *RUN, "max_steps=1", "metrics.every_n_steps=1")
+    dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=2", "hydra.run.dir=elsewhere")
+    assert best_step("elsewhere") == 2
+
+
+def test_undefined_distance_is_never_the_best(dcgan_train, monkeypatch):
+    set_distances(monkeypatch, float("nan"), float("nan"))
+    assert dcgan_train(*TINY, *RUN, "max_steps=2", "metrics.every_n_steps=1").code == 0
+    assert not Path("run/checkpoints/best.ckpt").exists()
+    assert json.loads(Path("run/summary.json").read_text())["metrics"]["frechet"] is None
+
+
+def test_checkerboard_is_measured_without_a_judge(dcgan_train):
+    outcome = dcgan_train(*TINY, *RUN, "max_steps=1", "data=digits")
+    assert outcome.code == 0, outcome.err
+    (line,) = [line for line in outcome.out.splitlines() if line.startswith("metrics")]
+    assert "there is no judge for Digits yet (python -m dcgan.metrics.train_judge data=digits trains one)" in line
+    assert "only checkerboard is measured, no best.ckpt saved" in line
+    metrics = json.loads(Path("run/summary.json").read_text())["metrics"]
+    assert "cb2" in metrics
+    assert "frechet" not in metrics
+    assert not Path("run/checkpoints/best.ckpt").exists()
+
+
+def test_color_images_train_without_a_judge(dcgan_train):
+    outcome = dcgan_train(*TINY, *RUN, "max_steps=1", "data.channels=3")
+    assert outcome.code == 0, outcome.err
+    assert "judges see grey images" in outcome.out
+    assert "cb2" in json.loads(Path("run/summary.json").read_text())["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("metrics.every_n_steps=0", "metrics.every_n_steps must be"), ("metrics.n=-1", "metrics.n must be")],
+)
+def test_bad_settings_are_rejected(dcgan_train, override, message):
+    outcome = dcgan_train(*TINY, *RUN, "max_steps=1", override)
+    assert outcome.code == 1
+    assert message in outcome.err
+
+
+def test_training_metrics_are_a_subset_of_the_evaluation_metrics():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        full = compose("evaluate").evaluator
+    assert compose_config().evaluator.items() < full.items()

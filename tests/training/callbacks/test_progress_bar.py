@@ -1,0 +1,54 @@
+import io
+from types import SimpleNamespace
+
+import torch
+from rich.console import Console
+
+from dcgan.training.callbacks import progress_bar
+from dcgan.training.callbacks.progress_bar import ProgressBar, print_outcome, shorten_path
+
+LATEST = {"train/loss_d": 1.25, "train/loss_g": 0.5, "train/images_per_second": 1600.0}
+
+
+def run(is_terminal: bool, latest: dict[str, float], monkeypatch) -> list[str]:
+    """Return the lines printed by a training of 3 steps, which take 0 s."""
+    monkeypatch.setattr(progress_bar, "total_steps", lambda trainer, gan: 3)
+    console = Console(file=io.StringIO(), force_terminal=is_terminal, width=160)
+    bar, gan = ProgressBar(console, SimpleNamespace(latest=latest)), SimpleNamespace(step=0)
+    trainer = SimpleNamespace(datamodule=SimpleNamespace(images_per_step=8), world_size=2, is_global_zero=True)
+    bar.on_train_start(trainer, gan)
+    for gan.step in (1, 2, 3):
+        bar.on_train_batch_end(trainer, gan, None, torch.zeros(1), gan.step - 1)
+    bar.on_train_end(trainer, gan)
+    return console.file.getvalue().splitlines()
+
+
+def test_lines_replace_the_bar_if_the_output_is_no_terminal(monkeypatch):
+    line = "step 3/3  loss_d 1.250  loss_g 0.500  100.0 steps/s  1,600 images/s"
+    assert run(False, LATEST, monkeypatch) == [line, ""]
+
+
+def test_line_is_printed_at_the_interval_and_not_twice_at_the_end(monkeypatch):
+    monkeypatch.setattr(progress_bar, "LINE_SECONDS", 0)
+    assert [line.strip() for line in run(False, {}, monkeypatch)] == ["step 1/3", "step 2/3", "step 3/3", ""]
+
+
+def test_bar_is_shown_in_a_terminal(monkeypatch):
+    out = "".join(run(True, LATEST, monkeypatch))
+    assert "step 3/3" in out
+    assert "loss_d 1.250" in out
+
+
+def test_path_in_the_working_directory_is_relative(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shorten_path(tmp_path / "runs" / "a") == "runs/a"
+    assert shorten_path(tmp_path.parent / "a") == str(tmp_path.parent / "a")
+
+
+def test_outcome_names_samples_and_the_tensorboard_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    console = Console(file=io.StringIO(), soft_wrap=True)
+    print_outcome(console, tmp_path / "run", tmp_path / "run" / "samples" / "step_000007.png", 7)
+    lines = console.file.getvalue().splitlines()
+    assert lines[:2] == ["done after 7 steps", "samples      run/samples/step_000007.png"]
+    assert lines[-1].endswith("tensorboard --logdir run")

@@ -1,0 +1,114 @@
+"""CUDA graphs of the training step, with a recorder that replays on the CPU in the place of CUDA's."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from dcgan.common.seeding import Stream, seed_device
+from dcgan.training import cuda_graph
+from dcgan.training.cuda_graph import CUDAGraphGAN
+from tests.conftest import TINY
+from tests.run_files import RUN, weights
+from tests.torture import differences
+
+STEPS = 9
+
+
+class CPURecorder:
+    """Behave like CUDA: recording runs the Python code but computes nothing, a replay writes into the same tensors."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.n_replays = 0
+        self.gan: CUDAGraphGAN | None = None
+        monkeypatch.setattr(cuda_graph, "run_on_stream", lambda stream, function: function())
+        monkeypatch.setattr(cuda_graph, "record_graph", self.record_graph)
+        monkeypatch.setattr(CUDAGraphGAN, "on_fit_start", lambda gan: self.on_fit_start(gan))
+
+    def on_fit_start(self, gan: CUDAGraphGAN) -> None:
+        self.gan, gan.stream = gan, None
+        super(CUDAGraphGAN, gan).on_fit_start()
+
+    def record_graph(self, stream, function):
+        gan = self.gan
+        raw = [optimizer.optimizer for optimizer in gan.optimizers()]
+        assert all(group["capturable"] for optimizer in raw for group in optimizer.param_groups)
+        before = copy.deepcopy((gan.state_dict(), [optimizer.state_dict() for optimizer in raw]))
+        function()
+        gan.load_state_dict(before[0])
+        for optimizer, state in zip(raw, before[1], strict=True):
+            optimizer.load_state_dict(state)
+        # on a GPU, recording uses no random numbers
+        seed_device(gan.device, gan.seed, Stream.TRAINING, gan.global_rank, gan.step)
+        static_outputs = gan.static_outputs
+
+        def replay() -> None:
+            self.n_replays += 1
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(gan, "optimizers", lambda: raw)  # Lightning must not count the steps of a replay
+                function()
+            for name, value in gan.static_outputs.items():
+                static_outputs[name].copy_(value)
+            gan.static_outputs = static_outputs
+
+        return replay
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        [],
+        ["discriminator_steps=2", "ema.decay=.9"],
+        ["conditional=concat", "discriminator.dropout=.3"],
+    ],
+    ids=lambda extra: " ".join(extra) or "plain",
+)
+def test_replayed_training_is_bit_identical(dcgan_train, monkeypatch, extra):
+    overrides = [*RUN, *TINY, "evaluator=none", f"max_steps={STEPS}", *extra]
+    dcgan_train(*overrides, "hydra.run.dir=plain")
+    recorder = CPURecorder(monkeypatch)
+    dcgan_train(*overrides, "cuda_graph=true", "hydra.run.dir=replayed")
+    assert recorder.n_replays == STEPS - cuda_graph.WARM_UP_STEPS
+    assert set(differences(Path("plain"), Path("replayed"))) == {"last.ckpt: .config.cuda_graph"}
+
+
+def test_missing_gpu_and_bad_values_are_rejected(dcgan_train):
+    outcome = dcgan_train(*RUN, *TINY, "cuda_graph=true")
+    message = "error: cuda_graph=true needs a GPU: give trainer=gpu or cuda_graph=false\n"
+    assert (outcome.code, outcome.err) == (1, message)
+    outcome = dcgan_train(*RUN, *TINY, "cuda_graph=yes please", "hydra.run.dir=other")
+    assert outcome.err == "error: cuda_graph must be true or false, got 'yes please'\n"
+
+
+def test_checkpoint_without_a_newer_key_can_be_resumed(dcgan_train):
+    """If the key does not affect the results."""
+    dcgan_train(*RUN, *TINY, "evaluator=none", "max_steps=2")
+    last = Path("run/checkpoints/last.ckpt")
+    checkpoint = torch.load(last, weights_only=True)
+    del checkpoint["config"]["cuda_graph"]
+    torch.save(checkpoint, last)
+    outcome = dcgan_train(f"ckpt_path={last}", "max_steps=3")
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(
+    "extra",
+    [
+        [],
+        ["discriminator_steps=2", "ema.decay=.9"],
+        ["discriminator.dropout=.3", "discriminator.spectral_norm=true"],
+        ["penalty=r1", "discriminator_normalization=none"],
+        ["trainer.precision=bf16-mixed"],
+    ],
+    ids=lambda extra: " ".join(extra) or "plain",
+)
+def test_replayed_training_matches_on_a_gpu(dcgan_train, extra):
+    overrides = [*TINY, "trainer=gpu", "trainer.precision=32-true", "evaluator=none", f"max_steps={STEPS}", *extra]
+    dcgan_train(*overrides, "hydra.run.dir=plain")
+    outcome = dcgan_train(*overrides, "cuda_graph=true", "hydra.run.dir=replayed")
+    assert (outcome.code, outcome.err) == (0, "")
+    replayed = weights("replayed")
+    for name, value in weights("plain").items():
+        torch.testing.assert_close(replayed[name], value, rtol=1e-3, atol=1e-4, msg=name)
