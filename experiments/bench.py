@@ -16,7 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dcgan.common import provenance as report
+from dcgan.common.provenance import commit, processor_name
 from dcgan.gan import GAN
 from dcgan.metrics.compute import load_real_statistics
 from dcgan.metrics.distances import FrechetDistance
@@ -107,11 +107,11 @@ class Referee:
 def machine() -> dict[str, Any]:
     """What made the results: the commit is that of the start, "-dirty" where files differ from it."""
     return {
-        "hardware": report.processor_name(),
+        "hardware": processor_name(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "commit": report.commit(),
+        "commit": commit(),
     }
 
 

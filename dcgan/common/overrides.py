@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
+from dcgan.common.config_tree import flat_items, leaves, select
 from dcgan.common.errors import UserError
 
 UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
@@ -28,7 +29,8 @@ def explain_unknown_key(error: ConfigCompositionException, config_dir: str, conf
     with initialize_config_dir(config_dir, version_base="1.3"):
         cfg = compose(config_name, return_hydra_config=True)
     groups = [group for group in cfg.hydra.runtime.choices if "/" not in group]
-    keys = [key for key in flat_keys(OmegaConf.to_container(cfg, resolve=False)) if not key.startswith("hydra.")]
+    tree: Any = OmegaConf.to_container(cfg, resolve=False)
+    keys = [key for key, _ in flat_items(tree) if not key.startswith("hydra.")]
     return unknown_key(found[1], [*keys, *groups])
 
 
@@ -51,7 +53,7 @@ def reject_unread_overrides(cfg: DictConfig, overrides: Iterable[str], groups: I
         if any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in read):
             continue
         if override.startswith("+"):
-            raise UserError(unknown_key(key, [name for name in flat_keys(tree) if name != key]))
+            raise UserError(unknown_key(key, [name for name, _ in flat_items(tree) if name != key]))
         raise UserError(f"{override} has no effect: with these settings nothing reads {key}, so leave it out")
 
 
@@ -74,28 +76,3 @@ def read_keys(tree: dict[str, Any], roots: list[str]) -> Iterator[str]:
                     if name not in seen and select(tree, name) is not None:
                         seen.add(name)
                         waiting.append(name)
-
-
-def select(tree: Any, key: str) -> Any:
-    """Return the node at a dotted key, None if there is none. A null value counts as "null"."""
-    for name in key.split("."):
-        if not isinstance(tree, dict) or name not in tree:
-            return None
-        tree = tree[name]
-    return "null" if tree is None else tree
-
-
-def leaves(node: Any) -> Iterator[Any]:
-    if isinstance(node, dict | list):
-        for child in node.values() if isinstance(node, dict) else node:
-            yield from leaves(child)
-    else:
-        yield node
-
-
-def flat_keys(tree: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted keys of nested dicts, containers included."""
-    for name, value in tree.items():
-        yield f"{prefix}{name}"
-        if isinstance(value, dict):
-            yield from flat_keys(value, f"{prefix}{name}.")

@@ -20,7 +20,7 @@ from dcgan.evaluation.probes import Probe
 from dcgan.metrics.compute import require_judge_data
 from dcgan.metrics.real_images import RealStatistics
 from dcgan.runs.run_dir import run_dir_of
-from dcgan.sampling.trained_generator import load_generator
+from dcgan.sampling.trained_generator import generator_of_checkpoint
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def read_samples(path: Path, channels: int, size: int) -> UInt8[Tensor, "n c h w
 def checkpoint_target(cfg: DictConfig, overrides: list[str]) -> EvaluationTarget:
     path = Path(cfg.checkpoint)
     checkpoint = read_checkpoint(path)
-    generator = load_generator(path, cfg.device)
+    generator = generator_of_checkpoint(checkpoint, cfg.device)
     return EvaluationTarget(
         kind="checkpoint",
         facts={"file": path.name} | {name: generator.facts[name] for name in ("step", "weights", "seed", "choices")},

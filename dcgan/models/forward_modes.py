@@ -17,24 +17,23 @@ def frozen(network: nn.Module) -> Iterator[None]:
     No weight gradients, no running statistics, no power iteration of spectral norm. Batch norm still normalizes by its
     batch, and dropout still drops.
     """
-    trainable = [p for p in network.parameters() if p.requires_grad]
+    parameters = [p for p in network.parameters() if p.requires_grad]
     norms = batch_norms(network)
     parametrized = [m for m in network.modules() if isinstance(m, parametrize.ParametrizationList)]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    for norm in norms:
-        norm.track_running_stats = False
-    for module in parametrized:
-        module.eval()
+
+    def set_trainable(trainable: bool) -> None:
+        for parameter in parameters:
+            parameter.requires_grad_(trainable)
+        for norm in norms:
+            norm.track_running_stats = trainable
+        for module in parametrized:
+            module.train(trainable)
+
+    set_trainable(False)
     try:
         yield
     finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
-        for norm in norms:
-            norm.track_running_stats = True
-        for module in parametrized:
-            module.train()
+        set_trainable(True)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from dcgan.common.config_tree import flat_items
+
 # the machine's data, and how a run is logged, saved and named
 IGNORED_ON_RESUME = (
     *("ckpt_path", "sweep", "skip_finished", "cuda_graph"),
@@ -11,15 +13,9 @@ IGNORED_KEYS = (*IGNORED_ON_RESUME, "samples", "metrics.every_n_steps", "trainer
 IGNORED_GROUPS = ("trainer", "evaluator")  # but precision and number of processes are compared
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any]) -> dict[str, Any]:
     """Return the values of nested dicts by their dotted keys."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+    return {key: value for key, value in flat_items(tree) if not isinstance(value, dict)}
 
 
 def is_ignored(key: str) -> bool:

@@ -12,7 +12,7 @@ from dcgan.common.arg_checks import check_ints
 from dcgan.common.errors import UserError, first_line
 from dcgan.common.image_grid import image_grid
 from dcgan.sampling.base import Animation, ImageSheet, Picture, SampleSource, SamplingMode, choose
-from dcgan.sampling.trained_generator import load_generator
+from dcgan.sampling.trained_generator import generator_of_checkpoint
 
 
 class Progression(SamplingMode):
@@ -66,7 +66,7 @@ def generate_checkpoint_grids(source: SampleSource) -> dict[int, Picture]:
     grids = {}
     for path in sorted(folder.glob("*.ckpt")) if source.path.exists() else []:
         checkpoint = read_checkpoint(path)
-        generator = load_generator(path, source.device)
+        generator = generator_of_checkpoint(checkpoint, source.device)
         z, label = checkpoint["state_dict"]["fixed_z"], checkpoint["state_dict"].get("fixed_label")
         images = torch.cat(list(generator.generate(z, label, source.batch_size)))
         grids[checkpoint["step"]] = image_grid(images, generator.classes or None)

@@ -149,9 +149,16 @@ def load_generator(path: str | Path, device: str = "auto") -> TrainedGenerator:
             raise UserError(f"there is no {HUB_WEIGHTS} in {path}: give a run's checkpoints/last.ckpt, or an export")
         path /= HUB_WEIGHTS
     if path.suffix == ".safetensors":
-        weights, facts = read_export(path)
-    else:
-        weights, facts = extract_generator(read_checkpoint(path))
+        return assemble_generator(*read_export(path), device)
+    return generator_of_checkpoint(read_checkpoint(path), device)
+
+
+def generator_of_checkpoint(checkpoint: dict[str, Any], device: str) -> TrainedGenerator:
+    """Return the generator of a checkpoint that was already read; see `load_generator`."""
+    return assemble_generator(*extract_generator(checkpoint), device)
+
+
+def assemble_generator(weights: dict[str, Tensor], facts: dict[str, Any], device: str) -> TrainedGenerator:
     network, pixels = build_generator(weights, facts), safe_instantiate(facts["config"], "output.pixels")
     resolved = resolve_device(device)
     return TrainedGenerator(network.to(resolved), pixels, resolved, facts)

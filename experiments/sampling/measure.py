@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from dcgan import load_generator
-from dcgan.common import provenance as report
+from dcgan.common.provenance import commit, processor_name
 
 HERE = Path(__file__).parent
 ROUNDS, N, REFERENCE = 5, 10_000, 64
@@ -68,8 +68,8 @@ def main() -> None:
         for name, found in times.items()
     ]
     table += dict.fromkeys(rows)
-    hardware = f"{report.processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    hardware += f", commit {report.commit()}"
+    hardware = f"{processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    hardware += f", commit {commit()}"
     with (HERE / "results.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("what", "median", "range"), *table, ("hardware", hardware, platform.machine())])
     print("\n".join(f"| {' | '.join(row)} |" for row in table), hardware, sep="\n")

@@ -6,21 +6,20 @@ from typing import Any
 import lightning as L
 import torch
 from jaxtyping import UInt8
-from omegaconf import OmegaConf
 from rich.console import Console
 from torch import Tensor
 
 from dcgan.common.arg_checks import check_int
 from dcgan.common.cache import digest
+from dcgan.common.config_tree import select
 from dcgan.common.errors import NonFiniteError
 from dcgan.gan import GAN
 from dcgan.losses.adversarial import Loss
 from dcgan.training.callbacks.evaluation import EvaluationCallback
 from dcgan.training.callbacks.metrics_logger import MetricsLogger
-from dcgan.training.callbacks.shared import log_metrics, summary_writer
+from dcgan.training.callbacks.shared import AttributeStateCallback, log_metrics, summary_writer
 
 ACTIONS = ("warn", "stop")
-SAVED = ("first_step", "reported", "largest_gradient", "sample_digest")  # in checkpoints
 N_IMAGES = 16  # of the fixed noise: in half the time of all 64
 MIN_DIVERSITY = 0.15  # of the real images' diversity; healthy runs stayed above 0.25 from the first step on
 NEAR_MINIMUM = 0.05  # of the way from D's smallest loss to that of a D that cannot distinguish
@@ -54,7 +53,7 @@ ADVICE: dict[str, tuple[tuple[str | None, str], ...]] = {
 }
 
 
-class Health(L.Callback):
+class Health(AttributeStateCallback):
     """Report symptoms of a failing training, on the console and as text in TensorBoard.
 
     A symptom is reported once, when it has lasted for `patience` steps. The curves health/* are 1 while one is present.
@@ -74,6 +73,8 @@ class Health(L.Callback):
         console: For the reports.
         config: The resolved config, which decides what advice works.
     """
+
+    saved = ("first_step", "reported", "largest_gradient", "sample_digest")
 
     def __init__(
         self,
@@ -95,13 +96,6 @@ class Health(L.Callback):
         self.reported: list[str] = []
         self.largest_gradient = 0.0
         self.verdict: str | None = None  # why the run must stop
-
-    def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in SAVED}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for name in SAVED:
-            setattr(self, name, state_dict[name])
 
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
         self.real_diversity = diversity(trainer.datamodule.preview(N_IMAGES))
@@ -176,11 +170,4 @@ def loss_range(loss: Loss) -> tuple[float, float]:
 
 def advice(symptom: str, config: dict[str, Any]) -> str:
     """Return what may help against the symptom with this config."""
-    tree = OmegaConf.create(config)
-    missing = object()
-    useful = [
-        text
-        for key, text in ADVICE[symptom]
-        if key is None or OmegaConf.select(tree, key, default=missing) is not missing
-    ]
-    return " or ".join(useful)
+    return " or ".join(text for key, text in ADVICE[symptom] if key is None or select(config, key) is not None)

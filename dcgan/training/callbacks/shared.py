@@ -1,12 +1,25 @@
 """Shared by several callbacks: logging, and the progress of a run."""
 
-from typing import cast
+from typing import Any, ClassVar, cast
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from dcgan.gan import GAN
+
+
+class AttributeStateCallback(L.Callback):
+    """A callback that saves the attributes named in `saved` in each checkpoint, and restores them on resume."""
+
+    saved: ClassVar[tuple[str, ...]]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.saved}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name in self.saved:
+            setattr(self, name, state_dict[name])
 
 
 def log_metrics(trainer: L.Trainer, metrics: dict[str, float], step: int) -> None:

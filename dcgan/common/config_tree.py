@@ -1,0 +1,30 @@
+"""Walk configs as nested plain containers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def flat_items(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the nodes of nested dicts, containers included, with their dotted keys."""
+    for name, value in tree.items():
+        yield f"{prefix}{name}", value
+        if isinstance(value, dict):
+            yield from flat_items(value, f"{prefix}{name}.")
+
+
+def select(tree: Any, key: str) -> Any:
+    """Return the node at a dotted key, None if there is none. A null value counts as "null"."""
+    for name in key.split("."):
+        if not isinstance(tree, dict) or name not in tree:
+            return None
+        tree = tree[name]
+    return "null" if tree is None else tree
+
+
+def leaves(node: Any) -> Iterator[Any]:
+    """Yield the values of nested dicts and lists that are no containers."""
+    if isinstance(node, dict | list):
+        for child in node.values() if isinstance(node, dict) else node:
+            yield from leaves(child)
+    else:
+        yield node
