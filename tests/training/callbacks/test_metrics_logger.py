@@ -24,7 +24,7 @@ def gan():
 
 @pytest.fixture
 def trainer():
-    """What the callback uses of a Trainer; `rows` are the metrics that it logs."""
+    """A Trainer with the attributes that the callback uses; `rows` are the metrics that it logs."""
     rows = []
     return SimpleNamespace(
         rows=rows,
