@@ -1,13 +1,13 @@
-"""What the benchmarks share: a configuration's training without a Trainer, its judge, and how results are written.
+"""Shared parts of the benchmarks: a training without a Trainer, timing, the Frechet distance, and the results.
 
-Run them from the root of the repository: `python -m experiments.<name>.<script>`.
+Run a benchmark from the root of the repository: `python -m experiments.<name>.<script>`.
 """
 
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +22,31 @@ from dcgan.metrics.compute import load_real_statistics
 from dcgan.metrics.distances import FrechetDistance
 from dcgan.sampling.trained_generator import sample_latents
 from dcgan.training.run import build_gan
-from experiments import tables
-from experiments.composing import configured
+from experiments.configs import compose_config
+from experiments.tables import Row, write_rows
+
+Batches = Iterator[tuple[Tensor, Tensor | None]]  # images and labels
 
 
-def begin(threads: int | None = None) -> None:
-    """What a benchmark does first: MKL and memory as a training has them, and a look at the machine and the commit.
-
-    threads: of torch; None: as many as it takes.
-    """
+def start_benchmark(threads: int | None = None) -> None:
+    """Set the number of torch's threads, unless it is None, and record the machine and the commit."""
     if threads is not None:
         torch.set_num_threads(threads)
-    machine()
+    machine_info()
 
 
-def bare(config: DictConfig) -> GAN:
-    """The networks of a configuration with their optimizers: `training_step` then works without a Trainer."""
+def build_standalone_gan(config: DictConfig) -> GAN:
+    """Build the networks and optimizers of a config. Their `training_step` works without a Trainer."""
     torch.manual_seed(config.seed)
     gan: Any = build_gan(config)
-    optimizers = gan.configure_optimizers()
+    optimizers, _ = gan.configure_optimizers()
     gan.optimizers = lambda: optimizers
     gan.manual_backward = lambda loss: loss.backward()
     return gan
 
 
-def endless(config: DictConfig) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """The training's batches, epoch after epoch."""
+def infinite_batches(config: DictConfig) -> Batches:
+    """Yield the training's batches, epoch after epoch."""
     data = instantiate(config.data)
     data.prepare_data()
     data.setup("fit")
@@ -58,54 +57,97 @@ def endless(config: DictConfig) -> Iterator[tuple[Tensor, Tensor | None]]:
         epoch += 1
 
 
-def speeds(configs: dict[Any, DictConfig], rounds: int = 5, seconds: float = 2.0) -> list[dict[str, Any]]:
-    """Images per second of the training step alone, a row an arm: median, lowest and highest of so many rounds in which
-    the arms take turns of so many seconds, behind one to warm up."""
-    arms: dict[Any, Any] = {name: (bare(config).training_step, endless(config), []) for name, config in configs.items()}
-    for i in range(rounds + 1):
-        for name, (step, batches, found) in arms.items():
-            started, steps = time.perf_counter(), 0
-            while steps == 0 or time.perf_counter() - started < seconds:
-                step(next(batches), steps)
-                steps += 1
-            if i:
-                found.append(configs[name].data.batch_size * steps / (time.perf_counter() - started))
+def repeat_in_turns(
+    variants: Mapping[Any, Callable[[], float]], rounds: int, warm_up_rounds: int = 0
+) -> dict[Any, list[float]]:
+    """Call each variant once per round and return its values, without those of the warm-up.
+
+    The speed of a shared machine changes within minutes. Variants that take turns meet the same changes.
+    """
+    values: dict[Any, list[float]] = {name: [] for name in variants}
+    for i in range(warm_up_rounds + rounds):
+        for name, variant in variants.items():
+            value = variant()
+            if i >= warm_up_rounds:
+                values[name].append(value)
+    return values
+
+
+def train_for(step: Callable[..., object], batches: Batches, batch_size: int, seconds: float) -> float:
+    """Train for `seconds`, at least one step, and return the images per second."""
+    started, steps = time.perf_counter(), 0
+    while steps == 0 or time.perf_counter() - started < seconds:
+        step(next(batches), steps)
+        steps += 1
+    return batch_size * steps / (time.perf_counter() - started)
+
+
+def measure_speeds(configs: Mapping[Any, DictConfig], rounds: int = 5, seconds: float = 2.0) -> list[Row]:
+    """Return the images per second of the training step alone: median, lowest and highest, a row per variant.
+
+    Args:
+        configs: The config of each variant.
+        rounds: Turns of each variant, after a warm-up turn.
+        seconds: Length of a turn.
+    """
+    turns = {
+        name: partial(
+            train_for,
+            build_standalone_gan(config).training_step,
+            infinite_batches(config),
+            config.data.batch_size,
+            seconds,
+        )
+        for name, config in configs.items()
+    }
     return [
-        {"arm": name, "images_per_second": f"{statistics.median(found):.1f}"}
-        | {"lowest": f"{min(found):.1f}", "highest": f"{max(found):.1f}"}
-        for name, (*_, found) in arms.items()
+        {"variant": name, "images_per_second": f"{statistics.median(speeds):.1f}"}
+        | {"lowest": f"{min(speeds):.1f}", "highest": f"{max(speeds):.1f}"}
+        for name, speeds in repeat_in_turns(turns, rounds, warm_up_rounds=1).items()
     ]
 
 
-class Clocked:
-    """A training that goes on by its own clock: `seconds` are those of its steps so far."""
+class TimedTraining:
+    """A training that counts the time of its own steps, so that several trainings can take turns.
+
+    Args:
+        step: Trains for one step.
+    """
 
     def __init__(self, step: Callable[[], object]) -> None:
         self.step, self.seconds = step, 0.0
 
     def train(self, until: float) -> None:
+        """Train until `seconds`, the total time of all steps, reaches `until`."""
         started = time.perf_counter() - self.seconds
         while time.perf_counter() - started < until:
             self.step()
         self.seconds = time.perf_counter() - started
 
 
-class Referee:
-    """The Frechet distance of n drawn images to MNIST's test images, by the shipped judge."""
+class FrechetEvaluator:
+    """The Frechet distance between n samples and MNIST's test images, with the shipped judge."""
 
     def __init__(self, n: int) -> None:
-        self.n, self.real = n, load_real_statistics(instantiate(configured().data), torch.device("cpu"))
-        assert len(self.real.test)  # computed now, not at the first measurement
+        self.n, self.real = n, load_real_statistics(instantiate(compose_config().data), torch.device("cpu"))
+        assert len(self.real.test)  # compute its features now, not during the first evaluation
 
     def __call__(self, sample: Callable[[Tensor], Tensor], generator: Any, seed: int) -> float:
+        """Return the distance.
+
+        Args:
+            sample: Maps latent vectors to uint8 images.
+            generator: Has a `sample_z` for the latent vectors.
+            seed: Seed of the latent vectors.
+        """
         z = sample_latents(generator, self.n, seed)
         images = torch.cat([sample(part) for part in z.split(500)])
         return FrechetDistance()(self.real.extract_features(images), self.real)["frechet"]
 
 
 @cache
-def machine() -> dict[str, Any]:
-    """What made the results: the commit is that of the start, "-dirty" where files differ from it."""
+def machine_info() -> Row:
+    """Return the machine, the versions and the commit at the first call, with "-dirty" if files had changed."""
     return {
         "hardware": processor_name(),
         "threads": torch.get_num_threads(),
@@ -115,14 +157,14 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """The rows as a CSV file, each with the machine that made it; a row that names one keeps it."""
-    tables.write(path, [row | {name: fact for name, fact in machine().items() if name not in row} for row in rows])
+def write_results(path: Path, rows: list[Row]) -> None:
+    """Write the rows with the machine's columns. Rows that have such a column keep its value."""
+    write_rows(path, [row | {name: value for name, value in machine_info().items() if name not in row} for row in rows])
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    """The rows as a Markdown table, and the machine that made them."""
+def print_results(rows: list[Row]) -> None:
+    """Print the rows as a Markdown table, and the machine."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     for cells in (columns, ["---"] * len(columns), *([str(row.get(name, "")) for name in columns] for row in rows)):
         print(f"| {' | '.join(cells)} |")
-    print(", ".join(f"{name}: {fact}" for name, fact in machine().items()))
+    print(", ".join(f"{name}: {value}" for name, value in machine_info().items()))

@@ -1,101 +1,121 @@
-"""The comparisons that a study is made for: each arm against the one that its sweep names.
+"""The comparisons of a study: each variant with the baseline of its sweep.
 
-`sweep.against`: an arm of the same sweep, or SWEEP/ARM; `sweep.figures`: what is compared.
+`sweep.baseline` is a variant of the same sweep, or SWEEP/VARIANT; `sweep.metrics` are the compared metrics.
 """
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from operator import itemgetter
 
 from omegaconf import DictConfig
 from scipy import stats
 
 from dcgan.runs.statistics import CONFIDENCE, SeedStatistics
-from experiments.tables import LEARNED, Row
+from experiments.tables import FINISHED, Row
 
-RATIOS = ("frechet",)  # which spread in proportion to their size; differences of the others
-Arm = tuple[str, str]  # its sweep, and what it is called there
-FEWEST = 2  # runs of an arm
-NONE = SeedStatistics(())
-SURE = 0.001  # p-values below are not exact
+RATIO_METRICS = ("frechet",)  # their spread is proportional to their size; others are compared by differences
+MIN_RUNS = 2  # of a variant that is compared
+MIN_EXACT_P = 0.001  # smaller p-values are not exact
+
+VariantKey = tuple[str, str]  # sweep and variant
 
 
-def seed_statistics(rows: Iterable[Row], figure: str) -> dict[Arm, SeedStatistics]:
-    """The figure in each arm of each sweep, over its seeds."""
-    values: dict[Arm, list[float]] = {}
+def seed_statistics(rows: Iterable[Row], metric: str) -> dict[VariantKey, SeedStatistics]:
+    """Return the metric of each variant that has it, over the seeds."""
+    values: dict[VariantKey, list[float]] = {}
     for row in rows:
-        if row.get(figure) not in (None, ""):
-            values.setdefault((row["sweep"], row["arm"]), []).append(float(row[figure]))
-    return {arm: SeedStatistics(tuple(own)) for arm, own in values.items()}
+        if row.get(metric) not in (None, ""):
+            values.setdefault((row["sweep"], row["variant"]), []).append(float(row[metric]))
+    return {variant: SeedStatistics(tuple(own)) for variant, own in values.items()}
 
 
-def contrasts(runs: list[Row], sweeps: dict[str, DictConfig]) -> list[Row]:
-    """What the seeds say of each arm beside the one that it is compared with, a row an arm and a figure.
+def compare_with_baselines(runs: list[Row], sweeps: Mapping[str, DictConfig]) -> list[Row]:
+    """Compare each variant with the baseline of its sweep. Return a row per variant and metric.
 
-    A sweep asks one question: its arms are tested together, and those of other sweeps say nothing of their variance.
-    sweeps: the `sweep` settings of each.
+    The variants of one sweep are tested together, because a sweep asks one question. Other sweeps do not contribute to
+    the estimate of the variance.
+
+    Args:
+        runs: The runs of a study. The metrics of failed runs are not used.
+        sweeps: The `sweep` section of each sweep's config.
     """
-    learned = [row for row in runs if row["outcome"] == LEARNED]
-    rows = []
+    finished = [row for row in runs if row["outcome"] == FINISHED]
+    rows: list[Row] = []
     for sweep, settings in sweeps.items():
-        other, _, name = str(settings.against).rpartition("/")
-        base = (other or sweep, name)
-        arms = dict.fromkeys((sweep, row["arm"]) for row in runs if row["sweep"] == sweep)
-        for figure in settings.figures:
-            measured = seed_statistics(learned, figure)
-            of = {arm: measured.get(arm, NONE).values for arm in arms if arm != base}
+        other_sweep, _, name = str(settings.baseline).rpartition("/")
+        baseline = (other_sweep or sweep, name)
+        variants = dict.fromkeys((sweep, row["variant"]) for row in runs if row["sweep"] == sweep)
+        for metric in settings.metrics:
+            values = {variant: measured.values for variant, measured in seed_statistics(finished, metric).items()}
+            compared = {variant: values.get(variant, ()) for variant in variants if variant != baseline}
             rows += [
-                {"sweep": sweep, "arm": arm, "against": "/".join(base), "figure": figure} | found
-                for (_, arm), found in dunnett(of, measured.get(base, NONE).values, figure in RATIOS).items()
+                {"sweep": sweep, "variant": variant, "baseline": "/".join(baseline), "metric": metric} | result
+                for (_, variant), result in dunnett_test(
+                    compared, values.get(baseline, ()), metric in RATIO_METRICS
+                ).items()
             ]
     return rows
 
 
-def dunnett(arms: dict[Arm, tuple[float, ...]], base: tuple[float, ...], ratios: bool) -> dict[Arm, Row]:
-    """Dunnett's comparison of several arms with one (1955): differences of means, or ratios of geometric ones, with
-    intervals that hold for all arms together in 95 % of studies, and the p-values to them. One variance is estimated
-    from all, for a few seeds tell little of each arm's own. NaN for an arm with fewer than two values, or a base.
+def dunnett_test(
+    variants: Mapping[VariantKey, tuple[float, ...]], baseline: tuple[float, ...], ratios: bool
+) -> dict[VariantKey, Row]:
+    """Compare several variants with one baseline (Dunnett 1955).
+
+    The 95 % intervals hold for all variants together. One variance is estimated from all values, because a few seeds
+    say little about the variance of each variant. The results are NaN if the variant or the baseline has fewer than two
+    values.
+
+    Args:
+        variants: The values of each variant.
+        baseline: The values of the baseline.
+        ratios: Estimate ratios of geometric means, not differences of means.
     """
-    into, back = (math.log, math.exp) if ratios else (float, float)
-    shared = {"as": "ratio" if ratios else "difference", "n_against": len(base)}
-    tested = {arm: [into(value) for value in own] for arm, own in arms.items() if min(len(own), len(base)) >= FEWEST}
-    found: dict[Arm, Row] = {
-        arm: shared | {"n": len(own)} | dict.fromkeys(("found", "low", "high", "p"), math.nan)
-        for arm, own in arms.items()
+    transform, inverse = (math.log, math.exp) if ratios else (float, float)
+    shared = {"effect": "ratio" if ratios else "difference", "n_baseline": len(baseline)}
+    tested = {
+        variant: [transform(value) for value in values]
+        for variant, values in variants.items()
+        if min(len(values), len(baseline)) >= MIN_RUNS
+    }
+    results: dict[VariantKey, Row] = {
+        variant: shared | {"n": len(values)} | dict.fromkeys(("estimate", "low", "high", "p"), math.nan)
+        for variant, values in variants.items()
     }
     if tested:
-        control = [into(value) for value in base]
-        with warnings.catch_warnings():  # scipy's, of counts of modes that are all the same
+        control = [transform(value) for value in baseline]
+        with warnings.catch_warnings():  # scipy's, if all values are equal, as counts of modes can be
             warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
             test = stats.dunnett(*tested.values(), control=control, rng=0)
         interval = test.confidence_interval(CONFIDENCE)
-        for arm, low, high, p in zip(tested, interval.low, interval.high, test.pvalue, strict=True):
-            difference = sum(tested[arm]) / len(tested[arm]) - sum(control) / len(control)
-            found[arm] |= {"found": back(difference), "low": back(low), "high": back(high), "p": float(p)}
-    return found
+        for variant, low, high, p in zip(tested, interval.low, interval.high, test.pvalue, strict=True):
+            difference = sum(tested[variant]) / len(tested[variant]) - sum(control) / len(control)
+            estimate = {"estimate": inverse(difference), "low": inverse(low), "high": inverse(high), "p": float(p)}
+            results[variant] |= estimate
+    return results
 
 
-def as_markdown(rows: list[Row]) -> list[str]:
-    """A line for each arm, a column for each figure."""
+def comparison_table(rows: list[Row]) -> list[str]:
+    """Return the lines of a Markdown table: a row per variant, a column per metric."""
     if not rows:
         return []
-    figures = {row["figure"]: row["as"] for row in rows}
+    metrics = {row["metric"]: row["effect"] for row in rows}
     lines = [
-        f"| sweep | arm | against | {' | '.join(f'{figure}, {how}' for figure, how in figures.items())} |",
-        f"|{' --- |' * (3 + len(figures))}",
+        f"| sweep | variant | baseline | {' | '.join(f'{metric}, {effect}' for metric, effect in metrics.items())} |",
+        f"|{' --- |' * (3 + len(metrics))}",
     ]
-    who = itemgetter("sweep", "arm", "against")
-    for sweep, arm, against in dict.fromkeys(map(who, rows)):
-        found = {row["figure"]: cell(row) for row in rows if who(row) == (sweep, arm, against)}
-        base = against.removeprefix(f"{sweep}/")
-        lines.append(f"| {' | '.join((sweep, arm, base, *(found.get(figure, '') for figure in figures)))} |")
+    key = itemgetter("sweep", "variant", "baseline")
+    for sweep, variant, baseline in dict.fromkeys(map(key, rows)):
+        cells = {row["metric"]: format_result(row) for row in rows if key(row) == (sweep, variant, baseline)}
+        names = (sweep, variant, baseline.removeprefix(f"{sweep}/"))
+        lines.append(f"| {' | '.join((*names, *(cells.get(metric, '') for metric in metrics)))} |")
     return lines
 
 
-def cell(row: Row) -> str:
-    if math.isnan(row["found"]):
+def format_result(row: Row) -> str:
+    if math.isnan(row["estimate"]):
         return "too few runs"
-    found, low, high = (f"{row[name]:.2f}" for name in ("found", "low", "high"))
-    p = f"p = {row['p']:.2g}" if row["p"] >= SURE else f"p < {SURE}"
-    return f"{found} ({low} to {high}), {p}"
+    estimate, low, high = (f"{row[name]:.2f}" for name in ("estimate", "low", "high"))
+    p = f"p = {row['p']:.2g}" if row["p"] >= MIN_EXACT_P else f"p < {MIN_EXACT_P}"
+    return f"{estimate} ({low} to {high}), {p}"

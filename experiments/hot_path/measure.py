@@ -1,9 +1,11 @@
-"""What each choice on the training step's hot path is worth: `python -m experiments.hot_path.measure` (20 minutes; with
-`--parts grid` that part alone, and results.csv keeps what it has of the others).
+"""Time the choices on the training step's hot path: `python -m experiments.hot_path.measure` (20 minutes).
 
-(1) The step itself, `experiment=fast`: the shipped step against the same step with one choice changed, all arms
-alternating. (2) Everything around the step, on a network so small that this is what costs: a bare loop, the Lightning
-Trainer around it, the shipped metrics, and four `self.log` calls a step instead of them; and one grid of samples.
+`--parts grid` times that part only, and results.csv keeps the other rows. The parts:
+
+  step      the shipped step of `experiment=fast`, and the same step with one choice changed
+  around    a bare loop, Lightning's Trainer, the shipped metrics, and four `self.log` calls per step instead of them,
+            with networks so small that the time around the step shows
+  grid      one grid of samples
 """
 
 import argparse
@@ -12,79 +14,60 @@ import statistics
 import tempfile
 import time
 import warnings
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import lightning as L
 import torch
 from hydra.utils import instantiate
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from torch import Tensor
 
 from dcgan.gan import GAN
 from dcgan.models.layers import ChannelsLastFlatten, ChannelsLastUnflatten
 from dcgan.training.callbacks.activation_stats import ActivationStats
 from dcgan.training.callbacks.metrics_logger import MetricsLogger
 from dcgan.training.callbacks.sample_grids import SampleGrids
+from dcgan.training.context import RunContext
+from dcgan.training.loggers import TensorBoard
 from dcgan.training.run import build_gan
-from experiments.bench import bare, begin, endless, show, write
-from experiments.composing import configured
-from experiments.tables import read
+from dcgan.training.signals import SignalHandler
+from experiments.bench import (
+    build_standalone_gan,
+    infinite_batches,
+    print_results,
+    repeat_in_turns,
+    start_benchmark,
+    write_results,
+)
+from experiments.configs import compose_config
+from experiments.tables import Row, read_rows
 
 HERE = Path(__file__).parent
-ROUNDS, STEPS = 9, 10
+ROUNDS = 9
+STEPS = 10  # of a variant of the step, per round
+LOOP_STEPS, LOOP_WARM_UP = 150, 10
+
+Patch = Callable[[], AbstractContextManager[Any]]
 
 
-def seconds(step, real, patch=None) -> float:
-    with patch() if patch else nullcontext():
+def seconds_per_step(gan: GAN, real: Tensor, patch: Patch = nullcontext) -> float:
+    with patch():
         started = time.perf_counter()
         for i in range(STEPS):
-            step((real, None), i)
+            gan.training_step((real, None), i)
         return (time.perf_counter() - started) / STEPS
 
 
-def choices_of_the_step() -> list[dict]:
-    config = configured("experiment=fast")
-    real = torch.rand(config.data.batch_size, 1, 28, 28) * 2 - 1
-    contiguous = bare(config)
-    contiguous.to(memory_format=torch.contiguous_format)
-    in_place = bare(config)
-    for module in in_place.modules():
-        if hasattr(module, "inplace"):
-            module.inplace = True
-    twice = bare(config)
-    generate = twice.generator.forward
-
-    def recomputed(z, label):
-        generate(z, label)
-        return generate(z, label)
-
-    twice.generator.forward = recomputed
-    foreach = bare(config)
-    for optimizer in foreach.optimizers():
-        optimizer.param_groups[0].update(fused=False, foreach=True)
-    arms = {
-        "shipped": (bare(config).training_step, None),
-        "features of a map channel after channel": (bare(config).training_step, channel_after_channel),
-        "contiguous instead of channels_last": (contiguous.training_step, None),
-        "Adam foreach instead of fused": (foreach.training_step, None),
-        "activations in place": (in_place.training_step, None),
-        "D not frozen in the G update": (
-            bare(config).training_step,
-            lambda: mock.patch("dcgan.gan.frozen", nullcontext),
-        ),
-        "G's forward computed twice": (twice.training_step, None),
-    }
-    times: dict[str, list[float]] = {name: [] for name in arms}
-    for round_number in range(ROUNDS + 1):
-        for name, (step, patch) in arms.items():
-            elapsed = seconds(step, real, patch)
-            if round_number:  # the first one warms up
-                times[name].append(elapsed)
-    return rows("step", times)
-
-
 @contextmanager
-def channel_after_channel():
+def nchw_features() -> Iterator[None]:
+    """Within the context, feature maps are flattened and unflattened channel by channel."""
     with (
         mock.patch.object(ChannelsLastFlatten, "forward", lambda self, x: x.flatten(1)),
         mock.patch.object(
@@ -94,10 +77,48 @@ def channel_after_channel():
         yield
 
 
-class SelfLogging(GAN):
-    """What the tutorials do: four figures a step through Lightning."""
+def unfrozen_discriminator() -> AbstractContextManager[Any]:
+    """Within the context, D is not frozen in the G update."""
+    return mock.patch("dcgan.gan.frozen", nullcontext)
 
-    def training_step(self, batch, batch_idx):
+
+def measure_step() -> list[Row]:
+    config = compose_config("experiment=fast")
+    real = torch.rand(config.data.batch_size, 1, 28, 28) * 2 - 1
+    contiguous = build_standalone_gan(config)
+    contiguous.to(memory_format=torch.contiguous_format)
+    in_place: Any = build_standalone_gan(config)
+    for module in in_place.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = True
+    twice: Any = build_standalone_gan(config)
+    forward = twice.generator.forward
+
+    def forward_twice(z: Tensor, label: Tensor | None) -> Tensor:
+        forward(z, label)
+        return forward(z, label)
+
+    twice.generator.forward = forward_twice
+    foreach: Any = build_standalone_gan(config)
+    for optimizer in foreach.optimizers():
+        optimizer.param_groups[0].update(fused=False, foreach=True)
+    variants: dict[str, tuple[GAN, Patch]] = {
+        "shipped": (build_standalone_gan(config), nullcontext),
+        "features in NCHW order": (build_standalone_gan(config), nchw_features),
+        "contiguous instead of channels_last": (contiguous, nullcontext),
+        "Adam foreach instead of fused": (foreach, nullcontext),
+        "activations in place": (in_place, nullcontext),
+        "D not frozen in the G update": (build_standalone_gan(config), unfrozen_discriminator),
+        "G's forward computed twice": (twice, nullcontext),
+    }
+    timers = {name: partial(seconds_per_step, gan, real, patch) for name, (gan, patch) in variants.items()}
+    return result_rows("step", repeat_in_turns(timers, ROUNDS, warm_up_rounds=1))
+
+
+class SelfLoggingGAN(GAN):
+    """A GAN that logs four metrics per step through Lightning, as tutorials do."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         outputs = super().training_step(batch, batch_idx)
         self.log("loss_d", outputs["loss_d"])
         self.log("loss_g", outputs["loss_g"])
@@ -106,96 +127,96 @@ class SelfLogging(GAN):
         return outputs
 
 
-def around_the_step() -> list[dict]:
-    config = configured("model.base_channels=4", "model.hidden_width=16", "data.batch_size=8", "data=digits")
-    steps = 150
+def time_trainer(config: DictConfig, folder: str, gan_class: type[GAN], shipped_metrics: bool) -> float:
+    """Return the seconds per step of Lightning's Trainer, after a warm-up."""
+    torch.manual_seed(config.seed)
+    gan: Any = build_gan(config)
+    gan.__class__ = gan_class
+    callbacks: list[L.Callback] = [MetricsLogger(25), ActivationStats(100)] if shipped_metrics else []
+    trainer = L.Trainer(
+        accelerator="cpu", max_steps=2 * LOOP_STEPS, logger=TensorBoardLogger(folder), callbacks=callbacks,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        log_every_n_steps=0 if shipped_metrics else 25,
+    )  # fmt: skip
+    started: list[float] = []
+    gan.on_train_batch_start = lambda batch, i: started.append(time.perf_counter())
+    trainer.fit(gan, datamodule=instantiate(config.data))
+    return (started[-1] - started[LOOP_WARM_UP]) / (len(started) - LOOP_WARM_UP - 1)
 
-    def fit(kind: type[GAN], shipped: bool) -> float:
-        torch.manual_seed(config.seed)
-        gan = build_gan(config)
-        gan.__class__ = kind
-        logger = L.pytorch.loggers.TensorBoardLogger(folder)
-        callbacks = [MetricsLogger(25), ActivationStats(100)] if shipped else []
-        trainer = L.Trainer(
-            accelerator="cpu", max_steps=2 * steps, logger=logger, callbacks=callbacks, enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=0 if shipped else 25,
-        )  # fmt: skip
-        started: list[float] = []
-        gan.on_train_batch_start = lambda batch, i: started.append(time.perf_counter())
-        trainer.fit(gan, datamodule=instantiate(config.data))
-        return (started[-1] - started[10]) / (len(started) - 11)
 
-    def loop() -> float:
-        batches, step = endless(config), bare(config).training_step
-        for i in range(10):
-            step(next(batches), i)
-        started = time.perf_counter()
-        for i in range(steps - 11):
-            step(next(batches), i)
-        return (time.perf_counter() - started) / (steps - 11)
+def time_bare_loop(config: DictConfig) -> float:
+    """Return the seconds per step of a loop without a Trainer, after a warm-up."""
+    batches, step = infinite_batches(config), build_standalone_gan(config).training_step
+    for i in range(LOOP_WARM_UP):
+        step(next(batches), i)
+    started, steps = time.perf_counter(), LOOP_STEPS - LOOP_WARM_UP - 1
+    for i in range(steps):
+        step(next(batches), i)
+    return (time.perf_counter() - started) / steps
 
-    arms = {
-        "bare loop": loop,
-        "Lightning, nothing logged": lambda: fit(GAN, shipped=False),
-        "Lightning, shipped metrics": lambda: fit(GAN, shipped=True),
-        "Lightning, four self.log a step": lambda: fit(SelfLogging, shipped=False),
-    }
-    times: dict[str, list[float]] = {name: [] for name in arms}
+
+def measure_overhead() -> list[Row]:
+    config = compose_config("model.base_channels=4", "model.hidden_width=16", "data.batch_size=8", "data=digits")
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(ROUNDS):
-            for name, arm in arms.items():
-                times[name].append(arm())
-    return rows("around", times)
+        timers = {
+            "bare loop": partial(time_bare_loop, config),
+            "Lightning, nothing logged": partial(time_trainer, config, folder, GAN, shipped_metrics=False),
+            "Lightning, shipped metrics": partial(time_trainer, config, folder, GAN, shipped_metrics=True),
+            "Lightning, four self.log a step": partial(
+                time_trainer, config, folder, SelfLoggingGAN, shipped_metrics=False
+            ),
+        }
+        return result_rows("around", repeat_in_turns(timers, ROUNDS))
 
 
-def grid_of_samples() -> list[dict]:
-    gan, times = bare(configured("experiment=fast")), []
+def measure_sample_grid() -> list[Row]:
+    gan = build_standalone_gan(compose_config("experiment=fast"))
     with tempfile.TemporaryDirectory() as folder:
-        samples = SampleGrids(Path(folder), [0])
-        logger = L.pytorch.loggers.TensorBoardLogger(folder)
-        trainer = L.Trainer(accelerator="cpu", logger=logger, enable_checkpointing=False)
-        for _ in range(ROUNDS):
+        samples = SampleGrids([0])
+        context = RunContext(Path(folder), OmegaConf.create(), {}, SignalHandler(), Console())
+        logger = TensorBoard()
+        logger.start(Path(folder), resumed_step=None)
+        trainer = L.Trainer(accelerator="cpu", logger=logger, callbacks=[context], enable_checkpointing=False)
+
+        def save_grid() -> float:
             started = time.perf_counter()
             samples.save(trainer, gan)
-            times.append(time.perf_counter() - started)
-    return rows("grid", {"one grid of samples": times})
+            return time.perf_counter() - started
+
+        times = repeat_in_turns({"one grid of samples": save_grid}, ROUNDS)
+        logger.finalize("success")  # its thread writes to the folder
+        return result_rows("grid", times)
 
 
-def rows(part: str, times: dict[str, list[float]]) -> list[dict]:
-    """Medians over the rounds; ratios to the first arm of the same round."""
-    base = next(iter(times.values()))
-    table = []
-    for name, values in times.items():
-        ratios = sorted(value / one for value, one in zip(values, base, strict=True))
-        table.append(
-            {
-                "part": part,
-                "arm": name,
-                "ms_per_step": f"{1e3 * statistics.median(values):.2f}",
-                "ratio": f"{statistics.median(ratios):.3f}",
-                "ratio_quartiles": f"{ratios[len(ratios) // 4]:.3f}-{ratios[-1 - len(ratios) // 4]:.3f}",
-            }
+def result_rows(part: str, times: dict[str, list[float]]) -> list[Row]:
+    """Return the median of each variant over the rounds, and its ratio to the first variant in the same round."""
+    baseline = next(iter(times.values()))
+    rows: list[Row] = []
+    for name, seconds in times.items():
+        ratios = sorted(own / base for own, base in zip(seconds, baseline, strict=True))
+        quartile = len(ratios) // 4
+        rows.append(
+            {"part": part, "variant": name, "ms_per_step": f"{1e3 * statistics.median(seconds):.2f}"}
+            | {"ratio": f"{statistics.median(ratios):.3f}"}
+            | {"ratio_quartiles": f"{ratios[quartile]:.3f}-{ratios[-1 - quartile]:.3f}"}
         )
-    return table
+    return rows
 
 
-PARTS = {
-    "step": choices_of_the_step,
-    "around": around_the_step,
-    "grid": grid_of_samples,
-}
+PARTS = {"step": measure_step, "around": measure_overhead, "grid": measure_sample_grid}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parts = parser.parse_args().parts
-    begin()
+    start_benchmark()
     path = HERE / "results.csv"
-    kept = [row for row in read(path) if row["part"] not in parts] if path.exists() else []
-    table = kept + [row for part in parts for row in PARTS[part]()]
-    write(path, table)
-    show(sorted(table, key=lambda row: list(PARTS).index(row["part"])))
+    rows = [row for row in read_rows(path, missing_ok=True) if row["part"] not in parts]
+    for part in parts:
+        rows += PARTS[part]()
+    write_results(path, rows)
+    print_results([row for part in PARTS for row in rows if row["part"] == part])
 
 
 if __name__ == "__main__":

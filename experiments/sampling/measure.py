@@ -1,7 +1,7 @@
-"""What drawing costs: `python experiments/sampling/measure.py CKPT` (two minutes).
+"""Time the sampling of a checkpoint: `python experiments/sampling/measure.py CKPT` (two minutes).
 
-Start-up from nothing to a picture of 64 images, in fresh processes, beside `import torch` alone; the drawing of 10,000
-images by batch size, alternating; and how many of their bytes another batch size changes.
+Measures the start-up to a picture of 64 images, in fresh processes and without `import torch`; 10,000 images by batch
+size, in turns; and how many of their bytes depend on the batch size.
 """
 
 import csv
@@ -9,6 +9,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from dcgan.common.provenance import commit, processor_name
 HERE = Path(__file__).parent
 ROUNDS, N, REFERENCE = 5, 10_000, 64
 BATCH_SIZES = (1, 7, 32, 64, 200, 500)
-START = """
+START_UP = """
 import sys, time
 start = time.perf_counter()
 import torch
@@ -32,47 +33,55 @@ save_png(Path(sys.argv[2]), image_grid(load_generator(sys.argv[1]).sample(64)))
 print(imported - start, time.perf_counter() - imported)
 """
 
+ResultRow = tuple[str, str, str]  # measurement, median, range
 
-def starts(checkpoint: str) -> dict[str, list[float]]:
-    picture = HERE / "picture.png"
+
+def measure_start_up(checkpoint: str) -> dict[str, list[float]]:
     times = []
-    for _ in range(ROUNDS):
-        command = [sys.executable, "-c", START, checkpoint, str(picture)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        times.append([float(seconds) for seconds in done.stdout.split()])
-    picture.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(ROUNDS):
+            command = [sys.executable, "-c", START_UP, checkpoint, f"{folder}/picture.png"]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            times.append([float(seconds) for seconds in done.stdout.split()])
     return {
-        "import torch": [imported for imported, _ in times],
-        "from there to a picture": [drawn for _, drawn in times],
+        "import torch": [imports for imports, _ in times],
+        "from import torch to a picture": [sampling for _, sampling in times],
     }
+
+
+def measure_batch_sizes(checkpoint: str) -> tuple[dict[str, list[float]], list[ResultRow]]:
+    """Return the seconds per 10,000 images, and a row per batch size with the share of differing bytes."""
+    generator = load_generator(checkpoint, "cpu")
+    reference = generator.sample(N, batch_size=REFERENCE).int()
+    times: dict[str, list[float]] = {}
+    differences: list[ResultRow] = []
+    for _ in range(ROUNDS):
+        for size in BATCH_SIZES:
+            n = N if size >= 32 else N // 20  # small batches are slow: they are padded to a multiple of 32
+            started = time.perf_counter()
+            images = generator.sample(n, batch_size=size)
+            times.setdefault(f"{N:,} images, batches of {size}", []).append((time.perf_counter() - started) * N / n)
+            difference = (images.int() - reference[:n]).abs()
+            share = (difference > 0).double().mean().item()
+            name = f"bytes that differ between batches of {size} and {REFERENCE}"
+            differences.append((name, f"{share:.1e}", f"by at most {difference.max().item()}"))
+    return times, list(dict.fromkeys(differences))  # equal rounds once
 
 
 def main() -> None:
     checkpoint = sys.argv[1]
-    times = starts(checkpoint)
-    generator = load_generator(checkpoint, "cpu")
-    expected = generator.sample(N, batch_size=REFERENCE).int()
-    rows = []
-    for _ in range(ROUNDS):
-        for size in BATCH_SIZES:
-            n = N if size >= 32 else N // 20  # batches are filled up to a multiple of 32
-            started = time.perf_counter()
-            images = generator.sample(n, batch_size=size)
-            times.setdefault(f"{N:,} images, batches of {size}", []).append((time.perf_counter() - started) * N / n)
-            difference = (images.int() - expected[:n]).abs()
-            share = (difference > 0).double().mean().item()
-            name = f"bytes that batches of {size} change, of batches of {REFERENCE}"
-            rows.append((name, f"{share:.1e}", f"by at most {difference.max().item()}"))
-    table = [
-        (name, f"{statistics.median(found):.2f} s", f"{min(found):.2f}-{max(found):.2f}")
-        for name, found in times.items()
+    times = measure_start_up(checkpoint)
+    batch_times, differences = measure_batch_sizes(checkpoint)
+    rows: list[ResultRow] = [
+        (name, f"{statistics.median(seconds):.2f} s", f"{min(seconds):.2f}-{max(seconds):.2f}")
+        for name, seconds in (times | batch_times).items()
     ]
-    table += dict.fromkeys(rows)
-    hardware = f"{processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    hardware += f", commit {commit()}"
+    rows += differences
+    hardware = f"{processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, commit {commit()}"
     with (HERE / "results.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("what", "median", "range"), *table, ("hardware", hardware, platform.machine())])
-    print("\n".join(f"| {' | '.join(row)} |" for row in table), hardware, sep="\n")
+        machine = ("hardware", hardware, platform.machine())
+        csv.writer(file).writerows([("measurement", "median", "range"), *rows, machine])
+    print("\n".join(f"| {' | '.join(row)} |" for row in rows), hardware, sep="\n")
 
 
 if __name__ == "__main__":

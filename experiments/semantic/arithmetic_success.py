@@ -47,7 +47,10 @@ def measure_arithmetic(source: SampleSource) -> list[Row]:
         except UserError as error:
             print(f"skipped      {source.checkpoint}: {error}")
             continue
-        rows += [{"expression": expression, "noise_scale": name, "right": 100 * rate} for name, rate in rates.items()]
+        rows += [
+            {"expression": expression, "noise_scale": name, "success_percent": 100 * rate}
+            for name, rate in rates.items()
+        ]
     return rows
 
 
@@ -90,9 +93,9 @@ def success_rates(
 def shuffled_difference(
     a: Float[Tensor, "draws average latent_dim"], b: Float[Tensor, "draws average latent_dim"], rng: torch.Generator
 ) -> Float[Tensor, "draws latent_dim"]:
-    """Return the control: the difference of a and b after randomly exchanging vectors between them.
+    """Return a control: the difference of a and b after randomly exchanging vectors between them.
 
-    It is as long as the difference of a and b, but has no direction of meaning.
+    Its length is similar to that of the difference of a and b, but its direction has no meaning.
     """
     both = torch.cat((a, b), dim=1)
     order = torch.rand(both.shape[:2], generator=rng).argsort(dim=1)

@@ -1,8 +1,7 @@
-"""The configured networks, trained in the manner of the well-known PyTorch DCGAN example (written from its
-description): torchvision's images one by one through transforms in two worker processes, a backward pass for the real
-and another for the fake images, contiguous tensors, losses and D's outputs read and printed each step.
+"""The configured networks, trained like the well-known PyTorch DCGAN example. Logs its steps (see `turns`).
 
-It tells of its steps (`turns`).
+Written from the description of the example: torchvision's images one by one through transforms in two worker processes,
+separate backward passes for the real and the fake images, contiguous tensors, losses and D's outputs printed each step.
 """
 
 import os
@@ -11,32 +10,37 @@ from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from experiments.composing import configured
+from experiments.configs import compose_config
+
+EPOCHS = 1000
 
 
-def main() -> None:
-    ticks, overrides = Path(os.environ["TICKS"]), sys.argv[1:]
-    config = configured(*overrides)
-    torch.manual_seed(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    generator, discriminator = instantiate(config.model).to(device), instantiate(config.discriminator).to(device)
+def build_loader(config: DictConfig) -> DataLoader:
     transform = transforms.Compose(
         [transforms.Resize(config.data.image_size), transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))]
     )
     dataset = datasets.MNIST(config.data.root, download=True, transform=transform)
-    loader = DataLoader(dataset, batch_size=config.data.batch_size, shuffle=True, num_workers=2)
+    return DataLoader(dataset, batch_size=config.data.batch_size, shuffle=True, num_workers=2)
+
+
+def build_optimizer(config: DictConfig, network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.Adam(network.parameters(), lr=config.optimizer.lr, betas=tuple(config.optimizer.betas))
+
+
+def train(config: DictConfig, step_log: Path) -> None:
+    torch.manual_seed(config.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    generator, discriminator = instantiate(config.model).to(device), instantiate(config.discriminator).to(device)
+    loader = build_loader(config)
     criterion = nn.BCEWithLogitsLoss()
-    optimizer_d, optimizer_g = (
-        torch.optim.Adam(network.parameters(), lr=config.optimizer.lr, betas=tuple(config.optimizer.betas))
-        for network in (discriminator, generator)
-    )
-    epochs = 1000
-    with ticks.open("ab", buffering=0) as file:
-        for epoch in range(epochs):
+    optimizer_d, optimizer_g = build_optimizer(config, discriminator), build_optimizer(config, generator)
+    with step_log.open("ab", buffering=0) as file:
+        for epoch in range(EPOCHS):
             for i, (images, _) in enumerate(loader):
                 discriminator.zero_grad()
                 real = images.to(device)
@@ -64,11 +68,11 @@ def main() -> None:
                 d_g_z2 = output.sigmoid().mean().item()
                 optimizer_g.step()
                 print(
-                    f"[{epoch}/{epochs}][{i}/{len(loader)}] Loss_D: {loss_d.item():.4f} Loss_G: {loss_g.item():.4f} "
+                    f"[{epoch}/{EPOCHS}][{i}/{len(loader)}] Loss_D: {loss_d.item():.4f} Loss_G: {loss_g.item():.4f} "
                     f"D(x): {d_x:.4f} D(G(z)): {d_g_z1:.4f} / {d_g_z2:.4f}"
                 )
                 file.write(b".")
 
 
 if __name__ == "__main__":
-    main()
+    train(compose_config(*sys.argv[1:]), Path(os.environ["STEP_LOG"]))

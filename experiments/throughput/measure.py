@@ -1,9 +1,11 @@
-"""`make bench`: images per second, memory and start-up of a training, side by side with the alternatives.
+"""`make bench`: images per second, memory and start-up of a training, compared with alternatives.
 
-Each arm trains the same networks at the same batch size in a fresh process; the arms take turns (`turns`). What follows
-is medians over the rounds, ratios within a round. `python -m experiments.throughput.measure [--rounds N] [--turns N]
-[overrides]` measures any configuration, `--scaling` how cost grows. What the evaluator measures in a training is not
-in it: `experiments/metrics` times that.
+Each variant trains the same networks at the same batch size in its own process, and the variants take turns (`turns`).
+The results are medians over the rounds; ratios are within a round. Evaluations during training are not included:
+`experiments/metrics` times them.
+
+`python -m experiments.throughput.measure [--rounds N] [--turns N] [overrides]` measures any configuration, and
+`--scaling` how the cost grows.
 """
 
 import argparse
@@ -12,47 +14,18 @@ import sys
 import time
 from pathlib import Path
 
-from experiments.bench import begin, machine, show, speeds, write
-from experiments.composing import configured
-from experiments.throughput.turns import Arm, middle, take_turns
+from experiments.bench import machine_info, measure_speeds, print_results, start_benchmark, write_results
+from experiments.configs import compose_config
+from experiments.tables import Row
+from experiments.throughput.turns import Variant, format_median, train_in_turns
 
 HERE = Path(__file__).parent
 SHIPPED, IMPORTS = "dcgan.train as shipped", "python -c 'import torch, lightning'"
 SCRIPTS = {SHIPPED: "shipped", "bare loop, everything tuned": "bare", "in the manner of the example": "example"}
-STARTS = {IMPORTS: ["-c", "import torch, lightning"], "python -m dcgan.train --help": ["-m", "dcgan.train", "--help"]}
-
-
-def seconds(command: list[str]) -> float:
-    started = time.perf_counter()
-    subprocess.run([sys.executable, *command], stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - started
-
-
-def race(rounds: int, turns: int, overrides: list[str]) -> list[dict]:
-    arms = {name: Arm(script, overrides) for name, script in SCRIPTS.items()}
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
-    starts: dict[str, list[float]] = {name: [] for name in STARTS}
-    n = configured(*overrides).data.batch_size
-    for i in range(rounds):
-        for name, command in STARTS.items():
-            starts[name].append(seconds(command))
-        for name, run in take_turns(arms, turns).items():
-            runs[name].append(run)
-            print(f"round {i}: {name}: {n * run['steps_per_second']:.1f} images/s", flush=True)
-    rows: list[dict] = []
-    for name, ours in runs.items():
-        speeds = [run["steps_per_second"] for run in ours]
-        ratios = [run["steps_per_second"] / speed for run, speed in zip(runs[SHIPPED], speeds, strict=True)]
-        rows.append(
-            {"arm": name, "images_per_second": middle([n * speed for speed in speeds], 1)}
-            | {"shipped_over_it": middle(ratios, 3), "peak_mb": middle([run["peak_mb"] for run in ours], 0)}
-            | {"first_step_s": middle([run["first_step"] for run in ours], 1)}
-        )
-    beyond = [run["first_step"] - whole for run, whole in zip(runs[SHIPPED], starts[IMPORTS], strict=True)]
-    rows[0]["beyond_imports_s"] = middle(beyond, 1)
-    return rows + [{"arm": name, "whole_s": middle(values, 1)} for name, values in starts.items()]
-
-
+START_UPS = {
+    IMPORTS: ["-c", "import torch, lightning"],
+    "python -m dcgan.train --help": ["-m", "dcgan.train", "--help"],
+}
 GRID = {
     "data.batch_size": (16, 32, 64, 128, 256, 512),
     "model.base_channels": (8, 16, 32, 64, 128),
@@ -60,51 +33,87 @@ GRID = {
 }
 
 
-def scaling(rounds: int, seconds: float, overrides: list[str]) -> list[dict]:
-    """Images per second of the step alone, one thing changed at a time, the values of one key taking turns."""
-    rows = []
+def run_seconds(arguments: list[str]) -> float:
+    """Return the seconds that Python takes with these arguments."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - started
+
+
+def measure_alternatives(rounds: int, turns: int, overrides: list[str]) -> list[Row]:
+    """Return the rows of results.csv: a row per script, then a row per start-up command."""
+    variants = {name: Variant(script, overrides) for name, script in SCRIPTS.items()}
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
+    start_ups: dict[str, list[float]] = {name: [] for name in START_UPS}
+    n = compose_config(*overrides).data.batch_size
+    for i in range(rounds):
+        for name, arguments in START_UPS.items():
+            start_ups[name].append(run_seconds(arguments))
+        for name, run in train_in_turns(variants, turns).items():
+            runs[name].append(run)
+            print(f"round {i}: {name}: {n * run['steps_per_second']:.1f} images/s", flush=True)
+    rows: list[Row] = []
+    for name, own in runs.items():
+        speeds = [run["steps_per_second"] for run in own]
+        ratios = [run["steps_per_second"] / speed for run, speed in zip(runs[SHIPPED], speeds, strict=True)]
+        rows.append(
+            {"variant": name, "images_per_second": format_median([n * speed for speed in speeds], 1)}
+            | {"shipped_ratio": format_median(ratios, 3), "peak_mb": format_median([run["peak_mb"] for run in own], 0)}
+            | {"first_step_s": format_median([run["first_step"] for run in own], 1)}
+        )
+    after_imports = [
+        run["first_step"] - imports for run, imports in zip(runs[SHIPPED], start_ups[IMPORTS], strict=True)
+    ]
+    rows[0]["first_step_after_imports_s"] = format_median(after_imports, 1)
+    return rows + [{"variant": name, "total_s": format_median(values, 1)} for name, values in start_ups.items()]
+
+
+def measure_scaling(rounds: int, seconds: float, overrides: list[str]) -> list[Row]:
+    """Return the images per second of the step alone, one key changed at a time. The values of a key take turns."""
+    rows: list[Row] = []
     for key, values in GRID.items():
-        configs = {value: configured(*overrides, f"{key}={value}") for value in values}
-        rows += [{"key": key, "value": row.pop("arm")} | row for row in speeds(configs, rounds, seconds)]
+        configs = {value: compose_config(*overrides, f"{key}={value}") for value in values}
+        rows += [{"key": key, "value": row.pop("variant")} | row for row in measure_speeds(configs, rounds, seconds)]
         print(*rows[-len(values) :], sep="\n", flush=True)
     return rows
 
 
-def processes(rounds: int, turns: int) -> list[dict]:
-    """Two gloo processes with a thread each against one with two, at 128 images a step in all."""
+def measure_ddp(rounds: int, turns: int) -> list[Row]:
+    """Compare two gloo processes with a thread each with one process with two, at 128 images per step in total."""
     one, two = "one process, two threads", "two processes, a thread each"
-    arms = {
-        one: Arm("shipped", ["trainer=cpu", "data.batch_size=128"]),
-        two: Arm("shipped", ["trainer=ddp_cpu", "data.batch_size=64"]),
+    variants = {
+        one: Variant("shipped", ["trainer=cpu", "data.batch_size=128"]),
+        two: Variant("shipped", ["trainer=ddp_cpu", "data.batch_size=64"]),
     }
-    runs = [take_turns(arms, turns) for _ in range(rounds)]
+    runs = [train_in_turns(variants, turns) for _ in range(rounds)]
     return [
         {"key": "processes", "value": name}
-        | {"images_per_second": middle([128 * run[name]["steps_per_second"] for run in runs], 1)}
-        | {"ratio": middle([run[name]["steps_per_second"] / run[one]["steps_per_second"] for run in runs], 3)}
-        for name in arms
+        | {"images_per_second": format_median([128 * run[name]["steps_per_second"] for run in runs], 1)}
+        | {"ratio": format_median([run[name]["steps_per_second"] / run[one]["steps_per_second"] for run in runs], 3)}
+        for name in variants
     ]
 
 
-def draw(rows: list[dict]) -> None:
+def plot_scaling(rows: list[Row]) -> None:
+    """Plot the images per second with their range, a panel per key."""
     from matplotlib.figure import Figure
 
-    every = [row[name] for row in rows for name in ("lowest", "highest")]
+    limits = [float(row[name]) for row in rows for name in ("lowest", "highest")]
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     ticks = (20, 50, 100, 200, 500, 1000, 2000, 5000)
     for axes, key in zip(figure.subplots(1, 3, sharey=True), GRID, strict=True):
-        of_key = [row for row in rows if row["key"] == key]
-        x = [row["value"] for row in of_key]
-        y, low, high = ([float(row[name]) for row in of_key] for name in ("images_per_second", "lowest", "highest"))
+        panel_rows = [row for row in rows if row["key"] == key]
+        x = [row["value"] for row in panel_rows]
+        y, low, high = ([float(row[name]) for row in panel_rows] for name in ("images_per_second", "lowest", "highest"))
         axes.fill_between(x, low, high, alpha=0.25)
         axes.plot(x, y, marker="o")
         axes.set(xlabel=key, xscale="log", yscale="log", xticks=x, xticklabels=x)
         axes.set_yticks(ticks, [str(tick) for tick in ticks])
-        axes.set_ylim(min(map(float, every)) / 1.3, max(map(float, every)) * 1.3)
+        axes.set_ylim(min(limits) / 1.3, max(limits) * 1.3)
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("images per second")
-    figure.suptitle(f"The training step, one key changed at a time ({machine()['hardware']})", fontsize=10)
+    figure.suptitle(f"The training step, one key changed at a time ({machine_info()['hardware']})", fontsize=10)
     figure.savefig(HERE / "scaling.png", dpi=110)
 
 
@@ -114,23 +123,23 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=12)
     parser.add_argument("--scaling", action="store_true")
     parser.add_argument("overrides", nargs="*", default=[])
-    arguments = parser.parse_args()
-    begin()
-    how = {"turns": arguments.turns, "rounds": arguments.rounds, "overrides": " ".join(arguments.overrides)}
+    args = parser.parse_args()
+    start_benchmark()
+    settings = {"turns": args.turns, "rounds": args.rounds, "overrides": " ".join(args.overrides)}
 
-    def keep(rows: list[dict], name: str) -> None:
-        write(HERE / name, [row | how for row in rows])
+    def save(rows: list[Row], name: str) -> None:
+        write_results(HERE / name, [row | settings for row in rows])
 
-    if arguments.scaling:
-        rows = scaling(arguments.rounds, 1.5, arguments.overrides)
-        draw(rows)
-        keep(rows, "scaling.csv")
-        rows += processes(3, arguments.turns)
-        keep(rows, "scaling.csv")
+    if args.scaling:
+        rows = measure_scaling(args.rounds, 1.5, args.overrides)
+        plot_scaling(rows)
+        save(rows, "scaling.csv")  # in case that the next measurement fails
+        rows += measure_ddp(3, args.turns)
+        save(rows, "scaling.csv")
     else:
-        rows = race(arguments.rounds, arguments.turns, arguments.overrides)
-        keep(rows, "results.csv")
-    show(rows)
+        rows = measure_alternatives(args.rounds, args.turns, args.overrides)
+        save(rows, "results.csv")
+    print_results(rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`dcgan.train` as shipped, with its logging, pictures and checkpoints, told of its steps (`turns`)."""
+"""`dcgan.train` as shipped, with its logging, sample grids and checkpoints. Logs its steps (see `turns`)."""
 
 import os
 import sys
@@ -11,24 +11,24 @@ from dcgan.gan import GAN
 
 
 def main() -> None:
-    ticks, overrides = Path(os.environ["TICKS"]), sys.argv[1:]
+    step_log, overrides = Path(os.environ["STEP_LOG"]), sys.argv[1:]
     training_step = GAN.training_step
-    with ticks.open("ab", buffering=0) as file:
+    with step_log.open("ab", buffering=0) as file:
 
-        def told(gan: GAN, batch: Any, batch_idx: int) -> Any:
+        def logged_step(gan: GAN, batch: Any, batch_idx: int) -> Any:
             outputs = training_step(gan, batch, batch_idx)
             if gan.global_rank == 0:
                 file.write(b".")
             return outputs
 
-        # no end, and no measurement: experiments/metrics times those
+        # without an end, and without evaluations, which experiments/metrics times
         sys.argv[1:] = [
-            f"hydra.run.dir={ticks.parent}/run",
+            f"hydra.run.dir={step_log.parent}/run",
             "max_steps=1000000",
             "metrics.every_n_steps=1000000",
             *overrides,
         ]
-        with mock.patch.object(GAN, "training_step", told):
+        with mock.patch.object(GAN, "training_step", logged_step):
             train.main()
 
 

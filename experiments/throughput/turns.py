@@ -1,7 +1,7 @@
-"""Trainings side by side on one machine that others share: each in a process of its own, all but one standing still.
+"""Trainings that take turns on a shared machine: each in its own process, and all but one stopped.
 
-Neighbours make this project's machines faster and slower by 15 % within minutes, so arms that run one after the other
-do not meet the same machine. Turns of seconds do.
+The speed of this project's machines changes by 15 % within minutes. Trainings that run one after the other would meet
+different conditions; trainings that take turns of seconds meet the same.
 """
 
 import os
@@ -13,110 +13,129 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-WARM_UP = 100  # steps before the turns: a default run draws eight of its 15 grids in them, which is not its rate
-TURN = 3.0  # seconds: some steps of the default's .4
-PATIENCE = 600.0  # seconds for the warm-up
-AS_STARTED = dict(os.environ)  # what this process sets for itself is not for its arms
+WARM_UP_STEPS = 100  # a default run saves eight of its 15 sample grids in them, more than later
+WARM_UP_TIMEOUT = 600.0  # seconds
+TURN_SECONDS = 3.0  # several steps of the defaults, which take 0.4 s
+ENVIRONMENT = dict(os.environ)  # without the variables that this process sets later
 
 
-class Failed(RuntimeError):
-    """An arm ended by itself."""
+class TrainingEnded(RuntimeError):
+    """A training has ended or hangs."""
 
 
 @dataclass(frozen=True)
-class Arm:
-    """`python -m experiments.throughput.SCRIPT [overrides]`, which adds a byte to the file $TICKS after each step."""
+class Variant:
+    """A training script: `python -m experiments.throughput.SCRIPT OVERRIDES`.
+
+    The script adds a byte to the file $STEP_LOG after each step.
+    """
 
     script: str
     overrides: Sequence[str] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
-class Training:
-    """An arm in a process group of its own, which others than `turn` leave standing still."""
+class TrainingProcess:
+    """A variant in its own process group, which trains only during `run_for` after `pause` was called.
 
-    def __init__(self, arm: Arm, folder: Path) -> None:
-        self.ticks, self.out = folder / "ticks", folder / "out.txt"
-        self.ticks.touch()
-        command = [sys.executable, "-m", f"experiments.throughput.{arm.script}", *arm.overrides]
-        environment = AS_STARTED | arm.environment | {"TICKS": str(self.ticks)}
-        self.launched = time.perf_counter()
-        with self.out.open("w") as out:
+    Args:
+        variant: The training script.
+        folder: For its output.
+    """
+
+    def __init__(self, variant: Variant, folder: Path) -> None:
+        self.step_log, self.output = folder / "steps", folder / "out.txt"
+        self.step_log.touch()
+        command = [sys.executable, "-m", f"experiments.throughput.{variant.script}", *variant.overrides]
+        environment = ENVIRONMENT | {"STEP_LOG": str(self.step_log)}
+        self.started = time.perf_counter()
+        with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+                command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
-        self.seconds = 0.0  # of its turns
+        self.seconds = 0.0  # total time of its turns
 
     @property
     def steps(self) -> int:
-        return self.ticks.stat().st_size
+        return self.step_log.stat().st_size
 
-    def reach(self, steps: int) -> float:
-        """Wait for so many steps; the seconds from the launch. Failed where the process ends or hangs before."""
-        while self.steps < steps:
-            self.check()
+    def wait_for_step(self, step: int) -> float:
+        """Wait for a step and return the seconds since the start. TrainingEnded if it is not reached."""
+        while self.steps < step:
+            self.check_running()
             time.sleep(0.005)
-        return time.perf_counter() - self.launched
+        return time.perf_counter() - self.started
 
-    def check(self) -> None:
-        hangs = self.seconds == 0 and time.perf_counter() - self.launched > PATIENCE
+    def check_running(self) -> None:
+        """Raise TrainingEnded if the process has ended, or the warm-up takes too long."""
+        hangs = self.seconds == 0 and time.perf_counter() - self.started > WARM_UP_TIMEOUT
         if self.process.poll() is not None or hangs:
-            what = "hangs" if hangs else f"ended with {self.process.returncode}"
-            raise Failed(f"an arm {what}:\n{self.out.read_text()[-2000:]}")
+            reason = "hangs" if hangs else f"ended with exit code {self.process.returncode}"
+            raise TrainingEnded(f"a training {reason}:\n{self.output.read_text()[-2000:]}")
 
-    def stand_still(self) -> None:
+    def pause(self) -> None:
         os.killpg(self.process.pid, signal.SIGSTOP)
 
-    def turn(self, seconds: float) -> None:
+    def run_for(self, seconds: float) -> None:
         os.killpg(self.process.pid, signal.SIGCONT)
         started = time.perf_counter()
         time.sleep(seconds)
-        self.stand_still()
+        self.pause()
         self.seconds += time.perf_counter() - started
 
     @property
     def peak_mb(self) -> float:
-        """Of the training itself, not of processes that read its data."""
+        """The peak memory of the training process, without its data loader's workers."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
-    def end(self) -> None:
+    def kill(self) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
-def take_turns(arms: Mapping[str, Arm], turns: int, seconds: float = TURN) -> dict[str, dict[str, float]]:
-    """By arm: steps per second behind the warm-up, seconds to the first step, peak memory in MB."""
-    found: dict[str, dict[str, float]] = {name: {} for name in arms}
-    trainings: dict[str, Training] = {}
+def train_in_turns(
+    variants: Mapping[str, Variant], turns: int, seconds: float = TURN_SECONDS
+) -> dict[str, dict[str, float]]:
+    """Return per variant: seconds to the first step, steps per second after the warm-up, and peak memory in MB.
+
+    Args:
+        variants: The training scripts.
+        turns: Turns of each variant.
+        seconds: Length of a turn.
+
+    Raises:
+        TrainingEnded: A training has ended or hangs.
+    """
+    results: dict[str, dict[str, float]] = {name: {} for name in variants}
+    trainings: dict[str, TrainingProcess] = {}
     with ExitStack() as stack:
-        # as Ctrl-C: arms must end
-        before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-        stack.callback(signal.signal, signal.SIGTERM, before)
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        for i, (name, arm) in enumerate(arms.items()):
-            place = Path(folder, str(i))
-            place.mkdir()
-            trainings[name] = training = Training(arm, place)
-            stack.callback(training.end)
-            found[name]["first_step"] = training.reach(1)
-            training.reach(WARM_UP)
-            training.stand_still()
-        warm = {name: training.steps for name, training in trainings.items()}
+        # SIGTERM raises SystemExit, so that the trainings are killed
+        previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        stack.callback(signal.signal, signal.SIGTERM, previous)
+        root = stack.enter_context(tempfile.TemporaryDirectory())
+        for i, (name, variant) in enumerate(variants.items()):
+            folder = Path(root, str(i))
+            folder.mkdir()
+            trainings[name] = training = TrainingProcess(variant, folder)
+            stack.callback(training.kill)
+            results[name]["first_step"] = training.wait_for_step(1)
+            training.wait_for_step(WARM_UP_STEPS)
+            training.pause()
+        warm_up = {name: training.steps for name, training in trainings.items()}
         for _ in range(turns):
             for training in trainings.values():
-                training.turn(seconds)
+                training.run_for(seconds)
         for name, training in trainings.items():
-            training.check()
-            found[name]["steps_per_second"] = (training.steps - warm[name]) / training.seconds
-            found[name]["peak_mb"] = training.peak_mb
-    return found
+            training.check_running()
+            results[name]["steps_per_second"] = (training.steps - warm_up[name]) / training.seconds
+            results[name]["peak_mb"] = training.peak_mb
+    return results
 
 
-def middle(values: Sequence[float], digits: int) -> str:
-    """The median and the range."""
+def format_median(values: Sequence[float], digits: int) -> str:
+    """Return the median and the range."""
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"

@@ -1,5 +1,6 @@
-"""curves.csv as curves.png and as a table, and what the arms drew after 240 s, where the race has left their pictures,
-as side_by_side.png: `python -m experiments.time_to_quality.plot`.
+"""Plot curves.csv as curves.png and print it as a table: `python -m experiments.time_to_quality.plot`.
+
+Also write side_by_side.png, the samples after 240 s, if the race has left its pictures.
 """
 
 import statistics
@@ -8,29 +9,32 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from experiments.plots import side_by_side
-from experiments.tables import read
+from experiments.plots import plot_images
+from experiments.tables import Row, read_rows
 
 HERE = Path(__file__).parent
-TABLE = (30, 60, 120, 240, 600, 1800)  # seconds
-DRAWN = ("fast", "prototype", "defaults", "example")  # the others are variants of `fast`, with one seed each
+TABLE_SECONDS = (30, 60, 120, 240, 600, 1800)
+PLOTTED = ("fast", "prototype", "defaults", "example")  # the others are changes of `fast`, with one seed each
+
+Curve = list[tuple[float, float]]  # seconds of training, Frechet distance
 
 
-def main() -> None:
-    pictures = {arm: found for arm in DRAWN for found in sorted(HERE.glob(f"{arm}_*_240s.png"))}
-    if len(pictures) == len(DRAWN):
-        side_by_side(pictures, HERE / "side_by_side.png")
-    rows = read(HERE / "curves.csv")
-    curves: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+def curves_by_variant(rows: list[Row]) -> dict[str, dict[str, Curve]]:
+    """Return the curve of each variant and seed."""
+    curves: dict[str, dict[str, Curve]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        curves[row["arm"]][row["seed"]].append((float(row["seconds"]), float(row["frechet"])))
+        curves[row["variant"]][row["seed"]].append((float(row["seconds"]), float(row["frechet"])))
+    return curves
 
+
+def plot_distances(curves: dict[str, dict[str, Curve]], title: str) -> None:
+    """Plot the distance against the seconds, a color per variant and a line per seed."""
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    for i, arm in enumerate(arm for arm in DRAWN if arm in curves):
-        seeds = curves[arm]
+    for i, variant in enumerate(name for name in PLOTTED if name in curves):
+        seeds = curves[variant]
         for j, curve in enumerate(seeds.values()):
-            label = f"{arm} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})" if j == 0 else None
+            label = f"{variant} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})" if j == 0 else None
             axes.plot(*zip(*sorted(curve), strict=True), color=f"C{i}", lw=1.2, alpha=0.8, label=label)
     ticks = (15, 30, 60, 120, 240, 600, 1200, 1800)
     axes.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="Frechet distance (shipped judge)")
@@ -40,18 +44,31 @@ def main() -> None:
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
-    axes.set_title(f"MNIST, {rows[0]['hardware']}, {rows[0]['threads']} threads", fontsize=10)
+    axes.set_title(title, fontsize=10)
     figure.savefig(HERE / "curves.png", dpi=120)
 
-    print("| arm | seeds |", " | ".join(f"{second} s" for second in TABLE), "|")
-    print("| --- | --- |", " | ".join("---" for _ in TABLE), "|")
-    for arm, seeds in curves.items():
+
+def print_table(curves: dict[str, dict[str, Curve]]) -> None:
+    """Print the mean distance and its range at each of TABLE_SECONDS, within 5 %."""
+    print("| variant | seeds |", " | ".join(f"{seconds} s" for seconds in TABLE_SECONDS), "|")
+    print("| --- | --- |", " | ".join("---" for _ in TABLE_SECONDS), "|")
+    for variant, seeds in curves.items():
         cells = []
-        for second in TABLE:
-            found = [f for curve in seeds.values() for s, f in curve if abs(s - second) < 0.05 * second]
-            spread = f" ({min(found):.2f} to {max(found):.2f}; n = {len(found)})" if len(found) > 1 else ""
-            cells.append(f"{statistics.fmean(found):.2f}{spread}" if found else "")
-        print(f"| {arm} | {len(seeds)} |", " | ".join(cells), "|")
+        for seconds in TABLE_SECONDS:
+            values = [f for curve in seeds.values() for s, f in curve if abs(s - seconds) < 0.05 * seconds]
+            spread = f" ({min(values):.2f} to {max(values):.2f}; n = {len(values)})" if len(values) > 1 else ""
+            cells.append(f"{statistics.fmean(values):.2f}{spread}" if values else "")
+        print(f"| {variant} | {len(seeds)} |", " | ".join(cells), "|")
+
+
+def main() -> None:
+    pictures = {variant: path for variant in PLOTTED for path in sorted(HERE.glob(f"{variant}_*_240s.png"))}
+    if len(pictures) == len(PLOTTED):
+        plot_images(pictures, HERE / "side_by_side.png")
+    rows = read_rows(HERE / "curves.csv")
+    curves = curves_by_variant(rows)
+    plot_distances(curves, f"MNIST, {rows[0]['hardware']}, {rows[0]['threads']} threads")
+    print_table(curves)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
-"""The prototype to beat, in plain PyTorch as it was described: base 32, hidden 512, nearest upsampling, batch 64,
-Adam 5e-4 with betas .5 and .999 for both, non-saturating loss, an average of G's parameters, its buffers copied."""
+"""The prototype that `experiment=fast` had to beat, in plain PyTorch.
+
+From its description: 32 base channels, hidden width 512, nearest upsampling, batch size 64, Adam with lr 5e-4 and betas
+(0.5, 0.999) for both networks, non-saturating loss, a moving average of G's parameters with G's buffers.
+"""
 
 import copy
 
@@ -10,8 +13,8 @@ from torch import Tensor, nn
 BASE, HIDDEN, LATENT, BATCH, LR, DECAY = 32, 512, 100, 64, 5e-4, 0.995
 
 
-def init(module: nn.Module) -> None:
-    """Convolutions N(0, .02), 2d batch norm's scale N(1, .02); dense layers stay at PyTorch's default."""
+def init_weights(module: nn.Module) -> None:
+    """Initialize convolutions by N(0, 0.02) and scales of 2d batch norm by N(1, 0.02), not dense layers."""
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):
@@ -20,7 +23,7 @@ def init(module: nn.Module) -> None:
 
 
 class Prototype:
-    """The networks and their training."""
+    """The networks and their training step."""
 
     def __init__(self, seed: int) -> None:
         torch.manual_seed(seed)
@@ -40,14 +43,14 @@ class Prototype:
             nn.Linear(HIDDEN, 1),
         )  # fmt: skip
         for network in (self.generator, self.discriminator):
-            network.apply(init).to(memory_format=torch.channels_last)
-        self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
+            network.apply(init_weights).to(memory_format=torch.channels_last)
+        self.ema_generator = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.optimizer_d, self.optimizer_g = (
             torch.optim.Adam(network.parameters(), LR, (0.5, 0.999), fused=True)
             for network in (self.discriminator, self.generator)
         )
         self.step = 0
-        self.rng = torch.Generator().manual_seed(seed)  # other arms of a race seed the global one
+        self.rng = torch.Generator().manual_seed(seed)  # other variants of a race seed the global one
 
     def sample_z(self, n: int, device: torch.device, rng: torch.Generator) -> Tensor:
         return torch.randn(n, LATENT, device=device, generator=rng)
@@ -69,11 +72,11 @@ class Prototype:
 
         decay = min(DECAY, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(g.parameters()), 1 - decay)
-            for kept, buffer in zip(self.average.buffers(), g.buffers(), strict=True):
-                kept.copy_(buffer)
+            torch._foreach_lerp_(list(self.ema_generator.parameters()), list(g.parameters()), 1 - decay)
+            for average, buffer in zip(self.ema_generator.buffers(), g.buffers(), strict=True):
+                average.copy_(buffer)
         self.step += 1
 
     @torch.no_grad()
     def sample(self, z: Tensor) -> Tensor:
-        return ((self.average(z) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return ((self.ema_generator(z) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -1,99 +1,121 @@
 """Frechet distance against seconds of training: `python -m experiments.time_to_quality.race fast:600 prototype`.
 
-Arms take turns of a few seconds, so that what else the machine does hits all of them; what counts is the time in
-training steps alone. Rows are added to curves.csv; `python -m experiments.time_to_quality.plot` draws them.
+The variants take turns of a few seconds, so that other load on the machine affects all of them. Only the time in
+training steps counts. Rows are added to curves.csv, which `python -m experiments.time_to_quality.plot` plots.
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dcgan.common.image_grid import image_grid, save_png
-from experiments.bench import Clocked, Referee, bare, begin, endless, write
-from experiments.composing import configured
-from experiments.tables import read
+from experiments.bench import (
+    FrechetEvaluator,
+    TimedTraining,
+    build_standalone_gan,
+    infinite_batches,
+    start_benchmark,
+    write_results,
+)
+from experiments.configs import compose_config
+from experiments.tables import Row, read_rows
 from experiments.time_to_quality.prototype import BATCH, Prototype
-from experiments.time_to_quality.search import COMMON, GOOD_LATE
-from experiments.time_to_quality.variants import VARIANTS
+from experiments.time_to_quality.search import BEST_LATE, SHARED
+from experiments.time_to_quality.variants import CUSTOM_VARIANTS
 
 HERE = Path(__file__).parent
-MARKS = (15, 30, 60, 90, 120, 180, 240, 360, 480, 600, 900, 1200, 1500, 1800)  # seconds of training
-PICTURED = 240  # seconds
-TURN = 15  # seconds
+# seconds of training
+EVALUATION_SECONDS = (15, 30, 60, 90, 120, 180, 240, 360, 480, 600, 900, 1200, 1500, 1800)
+PICTURE_SECONDS = 240
+DEFAULT_SECONDS = 240
+TURN_SECONDS = 15
 RECIPES = {
     "fast": ["experiment=fast"],
     "defaults": [],
-    "late": [*COMMON, *GOOD_LATE.split(), "ema.decay=0.9999"],  # the best of the search at 260 s, averaged as fast is
+    "late": [*SHARED, *BEST_LATE.split(), "ema.decay=0.9999"],  # the best of the search at 260 s, with fast's ema.decay
     "example": ["data.image_size=64", "data.batch_size=64", "hidden_width=0"],  # the PyTorch DCGAN example's networks
 }
 
 
-class Contender(Clocked):
-    """An arm with one seed, and its training so far; `latent` draws its noise.
+class Contender(TimedTraining):
+    """A variant with one seed, its model, and `z_source`, which has a `sample_z`.
 
-    until: how many seconds of training it is in the race.
+    Args:
+        variant: One of the recipes, of the custom variants, or "prototype".
+        seed: Seed of the training.
+        until: Seconds of training after which it leaves the race.
     """
 
-    def __init__(self, arm: str, seed: int, until: int) -> None:
-        self.arm, self.until = arm, until
+    def __init__(self, variant: str, seed: int, until: int) -> None:
+        self.variant, self.until = variant, until
         self.model: Any
-        self.latent: Any
-        if arm == "prototype":
-            batches = endless(configured(f"data.batch_size={BATCH}", f"seed={seed}"))
-            self.model = self.latent = Prototype(seed)
+        self.z_source: Any
+        if variant == "prototype":
+            batches = infinite_batches(compose_config(f"data.batch_size={BATCH}", f"seed={seed}"))
+            self.model = self.z_source = Prototype(seed)
             super().__init__(lambda: self.model.training_step(next(batches)[0]))
             return
-        if arm in VARIANTS:
-            self.model, batches = VARIANTS[arm](seed)
+        if variant in CUSTOM_VARIANTS:
+            self.model, batches = CUSTOM_VARIANTS[variant](seed)
         else:
-            config = configured(*RECIPES[arm], f"seed={seed}")
-            self.model, batches = bare(config), endless(config)
-        self.latent = self.model.generator
+            config = compose_config(*RECIPES[variant], f"seed={seed}")
+            self.model, batches = build_standalone_gan(config), infinite_batches(config)
+        self.z_source = self.model.generator
         super().__init__(lambda: self.model.training_step(next(batches), 0))
 
 
-def distance(text: str) -> tuple[str, int]:
-    """ARM or ARM:SECONDS as an arm and how long it trains."""
-    arm, _, seconds = text.partition(":")
-    if arm not in (known := [*RECIPES, *VARIANTS, "prototype"]):
-        raise argparse.ArgumentTypeError(f"{arm} is none of {', '.join(known)}")
-    if not (seconds or "240").isdecimal() or (until := int(seconds or 240)) < MARKS[0]:
-        raise argparse.ArgumentTypeError(f"{arm} must train for {MARKS[0]} or more whole seconds, got {seconds}")
-    return arm, until
+def parse_entry(text: str) -> tuple[str, int]:
+    """Return the variant and the seconds of VARIANT or VARIANT:SECONDS. ArgumentTypeError if one is invalid."""
+    variant, _, seconds = text.partition(":")
+    if variant not in (known := [*RECIPES, *CUSTOM_VARIANTS, "prototype"]):
+        raise argparse.ArgumentTypeError(f"the variant must be one of {', '.join(known)}, got {variant}")
+    seconds = seconds or str(DEFAULT_SECONDS)
+    if not seconds.isdecimal() or int(seconds) < EVALUATION_SECONDS[0]:
+        raise argparse.ArgumentTypeError(
+            f"the seconds of {variant} must be an integer >= {EVALUATION_SECONDS[0]}, got {seconds}"
+        )
+    return variant, int(seconds)
+
+
+def race(entries: list[tuple[str, int]], seed: int, evaluator: FrechetEvaluator, picture: bool) -> Iterator[Row]:
+    """Train the variants in turns and yield a row per evaluation; picture: save samples after PICTURE_SECONDS."""
+    contenders = [Contender(variant, seed, until) for variant, until in entries]
+    trained = 0.0
+    for seconds in EVALUATION_SECONDS:
+        contenders = [contender for contender in contenders if contender.until >= seconds]
+        while trained < seconds:
+            trained = min(seconds, trained + TURN_SECONDS)
+            for contender in contenders:
+                contender.train(trained)
+        for contender in contenders:
+            distance = evaluator(contender.model.sample, contender.z_source, seed)
+            row = {"variant": contender.variant, "seed": seed, "seconds": f"{contender.seconds:.1f}"}
+            row |= {"step": contender.model.step, "frechet": f"{distance:.3f}"}
+            print(*row.values(), flush=True)
+            if picture and seconds == PICTURE_SECONDS:
+                z = contender.z_source.sample_z(64, torch.device("cpu"), torch.Generator().manual_seed(0))
+                path = HERE / f"{contender.variant}_{seed}_{seconds}s.png"
+                save_png(path, image_grid(contender.model.sample(z)))
+            yield row
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("arms", nargs="+", type=distance, metavar="ARM[:SECONDS]", help="seconds of training: 240")
+    help_text = f"seconds of training: {DEFAULT_SECONDS} by default"
+    parser.add_argument("entries", nargs="+", type=parse_entry, metavar="VARIANT[:SECONDS]", help=help_text)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    arguments = parser.parse_args()
-    begin()
-    referee, curves = Referee(10_000), HERE / "curves.csv"
-    rows: list[dict[str, Any]] = read(curves) if curves.exists() else []
-    again = [(arm, str(seed)) for arm, _ in arguments.arms for seed in arguments.seeds]
-    rows = [row for row in rows if (row["arm"], row["seed"]) not in again]
-    for seed in arguments.seeds:
-        contenders = [Contender(arm, seed, until) for arm, until in arguments.arms]
-        reached = 0.0
-        for mark in MARKS:
-            contenders = [contender for contender in contenders if contender.until >= mark]
-            while reached < mark:
-                reached = min(mark, reached + TURN)
-                for contender in contenders:
-                    contender.train(reached)
-            for contender in contenders:
-                figure = referee(contender.model.sample, contender.latent, seed)
-                rows.append(
-                    {"arm": contender.arm, "seed": seed, "seconds": f"{contender.seconds:.1f}"}
-                    | {"step": contender.model.step, "frechet": f"{figure:.3f}"}
-                )
-                print(*rows[-1].values(), flush=True)
-                if mark == PICTURED and seed == arguments.seeds[0]:
-                    z = contender.latent.sample_z(64, torch.device("cpu"), torch.Generator().manual_seed(0))
-                    save_png(HERE / f"{contender.arm}_{seed}_{mark}s.png", image_grid(contender.model.sample(z)))
-            write(curves, rows)
+    args = parser.parse_args()
+    start_benchmark()
+    evaluator, path = FrechetEvaluator(10_000), HERE / "curves.csv"
+    repeated = [(variant, str(seed)) for variant, _ in args.entries for seed in args.seeds]
+    rows = [row for row in read_rows(path, missing_ok=True) if (row["variant"], row["seed"]) not in repeated]
+    for seed in args.seeds:
+        for row in race(args.entries, seed, evaluator, picture=seed == args.seeds[0]):
+            rows.append(row)
+            write_results(path, rows)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,28 @@
-"""What no config key does yet, on top of `experiment=fast`: batches that grow, learning rates that fall, and both
-networks learning from the same passes. Each would become a key if it paid."""
+"""Changes of `experiment=fast` that no config key makes. One that paid would become a key.
 
-from collections.abc import Callable, Iterator
+They are: batches that grow, learning rates that decay, and updates of both networks from the same passes.
+"""
+
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from dcgan.gan import GAN
-from experiments.bench import bare, endless
-from experiments.composing import configured
+from experiments.bench import Batches, build_standalone_gan, infinite_batches
+from experiments.configs import compose_config
 
-Batches = Iterator[tuple[Tensor, Tensor | None]]
 FAST = "experiment=fast"
-GROWTH = {0: 32, 1000: 64, 4000: 128}  # images a batch, from a step on
+BATCH_SIZES = {0: 32, 1000: 64, 4000: 128}  # from which step on
 
 
-class Simultaneous(GAN):
-    """G learns from D as it was when it judged the fakes, before its own update: D sees them once, not twice."""
+class SimultaneousUpdates(GAN):
+    """A GAN whose G learns from D before D's update, so that D sees the fakes once, not twice."""
 
     def update(self, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        optimizer_d, optimizer_g = self.optimizers()
+        optimizer_d, optimizer_g = cast(list[Optimizer], self.optimizers())
         fake = self.generator(self.generator.sample_z(len(images), self.device))
         real_logits, fake_logits = self.discriminator(images), self.discriminator(fake)
         loss_d = self.loss.discriminator(real_logits, fake_logits)
@@ -33,38 +35,39 @@ class Simultaneous(GAN):
         return {"loss_d": loss_d.detach(), "loss_g": loss_g.detach()}
 
 
-class Falling(GAN):
-    """Both rates fall in a straight line to a tenth, from step 1,000 to 10,000."""
+class DecayingLearningRates(GAN):
+    """A GAN whose learning rates decay linearly to a tenth from step 1,000 to 10,000."""
 
     def update(self, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        share = 1 - 0.9 * min(max(self.step - 1000, 0) / 9000, 1)
-        for optimizer in self.optimizers():
+        factor = 1 - 0.9 * min(max(self.step - 1000, 0) / 9000, 1)
+        for optimizer in cast(list[Optimizer], self.optimizers()):
             for group in optimizer.param_groups:
-                group["lr"] = share * group.setdefault("initial_lr", group["lr"])
+                group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
         return super().update(images, labels)
 
 
-def trained_as(kind: type[GAN], seed: int) -> tuple[GAN, Batches]:
-    config = configured(FAST, f"seed={seed}")
-    gan: Any = bare(config)
-    gan.__class__ = kind
-    return gan, endless(config)
+def build_with_class(gan_class: type[GAN], seed: int) -> tuple[GAN, Batches]:
+    config = compose_config(FAST, f"seed={seed}")
+    gan: Any = build_standalone_gan(config)
+    gan.__class__ = gan_class
+    return gan, infinite_batches(config)
 
 
-def growing(seed: int) -> tuple[GAN, Batches]:
-    configs = {first: configured(FAST, f"seed={seed}", f"data.batch_size={n}") for first, n in GROWTH.items()}
-    gan = bare(configs[0])
-    sizes = {first: endless(config) for first, config in configs.items()}
+def build_with_growing_batches(seed: int) -> tuple[GAN, Batches]:
+    configs = {step: compose_config(FAST, f"seed={seed}", f"data.batch_size={n}") for step, n in BATCH_SIZES.items()}
+    gan = build_standalone_gan(configs[0])
+    batches_from = {step: infinite_batches(config) for step, config in configs.items()}
 
     def batches() -> Batches:
         while True:
-            yield next(sizes[max(first for first in sizes if first <= gan.step)])
+            yield next(batches_from[max(step for step in batches_from if step <= gan.step)])
 
     return gan, batches()
 
 
-VARIANTS: dict[str, Callable[[int], tuple[GAN, Batches]]] = {
-    "simultaneous": partial(trained_as, Simultaneous),
-    "falling": partial(trained_as, Falling),
-    "growing": growing,
+# build a GAN and its batches from a seed
+CUSTOM_VARIANTS: dict[str, Callable[[int], tuple[GAN, Batches]]] = {
+    "simultaneous": partial(build_with_class, SimultaneousUpdates),
+    "falling": partial(build_with_class, DecayingLearningRates),
+    "growing": build_with_growing_batches,
 }

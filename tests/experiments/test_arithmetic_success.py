@@ -41,7 +41,7 @@ def test_measured_rates_are_in_percent_and_expressions_without_images_are_skippe
     monkeypatch.setattr(arithmetic_success, "SCALES", (0.0, 50.0))
     monkeypatch.setattr(arithmetic_success, "DRAWS", 300)
     monkeypatch.setattr(arithmetic_success, "POOL", 2000)
-    plain, noisy, alone, shuffled = (row["right"] for row in measure_arithmetic(fake_source()))
+    plain, noisy, alone, shuffled = (row["success_percent"] for row in measure_arithmetic(fake_source()))
     assert plain > 70
     assert 10 < noisy < 60  # by chance
     assert alone < 10

@@ -7,28 +7,42 @@ from argparse import ArgumentTypeError
 import pytest
 import torch
 
-from experiments.bench import bare, endless
-from experiments.composing import configured
+from experiments.bench import build_standalone_gan, infinite_batches, repeat_in_turns
+from experiments.configs import compose_config
 from experiments.hot_path import measure as hot_path
-from experiments.tables import read
+from experiments.tables import read_rows
 from experiments.throughput import measure as throughput
 from experiments.throughput import turns
-from experiments.throughput.turns import Arm, take_turns
+from experiments.throughput.turns import TrainingEnded, TrainingProcess, Variant, train_in_turns
 from experiments.time_to_quality import plot, race, search, variants
 from experiments.time_to_quality.prototype import BATCH, LATENT, Prototype
-from experiments.time_to_quality.variants import VARIANTS
+from experiments.time_to_quality.variants import CUSTOM_VARIANTS
 from tests.conftest import TINY
 
 
+def test_variants_are_repeated_in_turns_and_warm_up_rounds_are_dropped():
+    calls: list[str] = []
+
+    def timer(name):
+        def call():
+            calls.append(name)
+            return float(len(calls))
+
+        return call
+
+    assert repeat_in_turns({"a": timer("a"), "b": timer("b")}, 2, warm_up_rounds=1) == {"a": [3, 5], "b": [4, 6]}
+    assert calls == ["a", "b"] * 3
+
+
 def test_benchmark_measures_its_variants_in_turns(monkeypatch):
-    monkeypatch.setattr(turns, "WARM_UP", 3)
+    monkeypatch.setattr(turns, "WARM_UP_STEPS", 3)
     small = [*TINY, "data.batch_size=2"]
-    arms = {
-        "bare": Arm("bare", small),
-        "two processes": Arm("shipped", [*small, "trainer=ddp_cpu", "evaluator=none"]),
+    variants = {
+        "bare": Variant("bare", small),
+        "two processes": Variant("shipped", [*small, "trainer=ddp_cpu", "evaluator=none"]),
     }
-    results = take_turns(arms, turns=2, seconds=1.0)
-    assert results.keys() == arms.keys()
+    results = train_in_turns(variants, turns=2, seconds=1.0)
+    assert results.keys() == variants.keys()
     for run in results.values():
         assert run["steps_per_second"] > 0
         assert 0 < run["first_step"] < 300
@@ -36,40 +50,40 @@ def test_benchmark_measures_its_variants_in_turns(monkeypatch):
 
 
 def test_variant_trains_only_in_its_turn(tmp_path):
-    training = turns.Training(Arm("example", [*TINY, "data.batch_size=2"]), tmp_path)
+    training = TrainingProcess(Variant("example", [*TINY, "data.batch_size=2"]), tmp_path)
     try:
-        training.reach(3)
-        training.stand_still()
+        training.wait_for_step(3)
+        training.pause()
         time.sleep(0.2)  # the signal arrives
         before = training.steps
         time.sleep(1)
         assert training.steps == before
-        training.turn(1.0)
+        training.run_for(1.0)
         assert training.steps > before
         assert 1.0 <= training.seconds < 2.0
     finally:
-        training.end()
+        training.kill()
 
 
 def test_variant_that_ends_early_is_an_error():
-    with pytest.raises(turns.Failed, match="the bare loop has the default's step alone"):
-        take_turns({"bare": Arm("bare", [*TINY, "ema.decay=0.9"])}, turns=1)
+    with pytest.raises(TrainingEnded, match="the bare loop implements only the default's step"):
+        train_in_turns({"bare": Variant("bare", [*TINY, "ema.decay=0.9"])}, turns=1)
 
 
 def test_prototype_trains_and_samples():
     prototype = Prototype(seed=0)
-    before = [p.clone() for p in prototype.average.parameters()]
+    before = [p.clone() for p in prototype.ema_generator.parameters()]
     for _ in range(2):
         prototype.training_step(torch.rand(BATCH, 1, 28, 28))
-    assert all(not torch.equal(a, b) for a, b in zip(before, prototype.average.parameters(), strict=True))
+    assert all(not torch.equal(a, b) for a, b in zip(before, prototype.ema_generator.parameters(), strict=True))
     images = prototype.sample(torch.randn(3, LATENT))
     assert (images.shape, images.dtype) == ((3, 1, 28, 28), torch.uint8)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", CUSTOM_VARIANTS)
 def test_variants_of_the_fast_recipe_train(monkeypatch, variant):
-    monkeypatch.setattr(variants, "GROWTH", {0: 8})
-    model, batches = VARIANTS[variant](0)
+    monkeypatch.setattr(variants, "BATCH_SIZES", {0: 8})
+    model, batches = CUSTOM_VARIANTS[variant](0)
     before = [p.clone() for p in model.parameters()]
     for _ in range(2):
         model.training_step(next(batches), 0)
@@ -78,15 +92,15 @@ def test_variants_of_the_fast_recipe_train(monkeypatch, variant):
 
 
 def test_learning_rates_fall_and_batches_grow(monkeypatch):
-    model, batches = VARIANTS["falling"](0)
+    model, batches = CUSTOM_VARIANTS["falling"](0)
     rates = []
     for model.step in (0, 5500, 20000):
         model.training_step(next(batches), 0)
         rates.append([optimizer.param_groups[0]["lr"] for optimizer in model.optimizers()])
     d, g = 1e-3, 3e-3
-    assert rates == [pytest.approx([share * d, share * g]) for share in (1, 0.55, 0.1)]
-    monkeypatch.setattr(variants, "GROWTH", {0: 4, 1000: 8, 4000: 16})
-    model, batches = VARIANTS["growing"](0)
+    assert rates == [pytest.approx([factor * d, factor * g]) for factor in (1, 0.55, 0.1)]
+    monkeypatch.setattr(variants, "BATCH_SIZES", {0: 4, 1000: 8, 4000: 16})
+    model, batches = CUSTOM_VARIANTS["growing"](0)
     sizes = []
     for model.step in (0, 999, 1000, 4000):
         sizes.append(len(next(batches)[0]))
@@ -99,48 +113,53 @@ def test_recipes_of_race_and_searches_can_be_built():
         for i in range(max(map(len, space.values()))):
             recipes.append([o for options in space.values() for o in options[i % len(options)]])
     for recipe in {tuple(recipe) for recipe in recipes}:
-        bare(configured(*TINY, *recipe))
+        build_standalone_gan(compose_config(*TINY, *recipe))
 
 
-def test_batches_of_a_benchmark_are_endless():
-    config = configured(*TINY)
-    gan, batches = bare(config), endless(config)
+def test_batches_of_a_benchmark_continue_after_the_last_epoch():
+    config = compose_config(*TINY)
+    gan, batches = build_standalone_gan(config), infinite_batches(config)
     for i in range(64 // 8 + 1):
         gan.training_step(next(batches), i)
     assert gan.step == 9
 
 
 @pytest.mark.parametrize(("text", "expected"), [("fast", ("fast", 240)), ("growing:600", ("growing", 600))])
-def test_duration_of_a_race_is_parsed(text, expected):
-    assert race.distance(text) == expected
+def test_entry_of_a_race_is_parsed(text, expected):
+    assert race.parse_entry(text) == expected
 
 
 @pytest.mark.parametrize("text", ["nonsense", "fast:10", "fast:nan", "fast:-5"])
-def test_invalid_duration_of_a_race_is_rejected(text):
-    with pytest.raises(ArgumentTypeError, match=r"is none of|15 or more whole seconds"):
-        race.distance(text)
+def test_invalid_entry_of_a_race_is_rejected(text):
+    with pytest.raises(ArgumentTypeError, match=r"the variant must be one of|must be an integer >= 15"):
+        race.parse_entry(text)
 
 
 def test_race_measures_at_each_mark_and_replaces_earlier_rows(tmp_path, monkeypatch, capsys):
-    for name, value in (("MARKS", (0.2, 0.4)), ("TURN", 0.1), ("PICTURED", 0.4), ("HERE", tmp_path)):
+    for name, value in (
+        ("EVALUATION_SECONDS", (0.2, 0.4)),
+        ("TURN_SECONDS", 0.1),
+        ("PICTURE_SECONDS", 0.4),
+        ("HERE", tmp_path),
+    ):
         monkeypatch.setattr(race, name, value)
     monkeypatch.setattr(race, "RECIPES", {"fast": TINY, "example": [*TINY, "data.batch_size=4"]})
-    monkeypatch.setattr(race, "Referee", lambda n: lambda sample, latent, seed: 1.5 + seed)
+    monkeypatch.setattr(race, "FrechetEvaluator", lambda n: lambda sample, generator, seed: 1.5 + seed)
     for seeds in (["3", "4"], ["4"]):  # repeats seed 4
         monkeypatch.setattr(sys, "argv", ["race", "fast", "example", "--seeds", *seeds])
         race.main()
-    rows = read(tmp_path / "curves.csv")
-    measured = sorted((row["arm"], row["seed"], round(float(row["seconds"]), 1), row["frechet"]) for row in rows)
-    assert [(arm, seed, distance) for arm, seed, _, distance in measured] == [
-        (arm, seed, distance)
-        for arm in ("example", "fast")
+    rows = read_rows(tmp_path / "curves.csv")
+    measured = sorted((row["variant"], row["seed"], round(float(row["seconds"]), 1), row["frechet"]) for row in rows)
+    assert [(variant, seed, distance) for variant, seed, _, distance in measured] == [
+        (variant, seed, distance)
+        for variant in ("example", "fast")
         for seed, distance in (("3", "4.500"), ("4", "5.500"))
         for _ in (0.2, 0.4)
     ]
     assert all(int(row["step"]) > 0 for row in rows)
     assert (tmp_path / "fast_3_0.4s.png").exists()
     monkeypatch.setattr(plot, "HERE", tmp_path)
-    monkeypatch.setattr(plot, "TABLE", (0.4,))
+    monkeypatch.setattr(plot, "TABLE_SECONDS", (0.4,))
     capsys.readouterr()
     plot.main()
     assert "| fast | 2 |" in capsys.readouterr().out
@@ -148,10 +167,10 @@ def test_race_measures_at_each_mark_and_replaces_earlier_rows(tmp_path, monkeypa
 
 
 def test_choices_of_the_hot_path_can_be_reverted(monkeypatch):
-    monkeypatch.setattr(hot_path, "configured", lambda *overrides: configured(*overrides, *TINY))
+    monkeypatch.setattr(hot_path, "compose_config", lambda *overrides: compose_config(*overrides, *TINY))
     monkeypatch.setattr(hot_path, "ROUNDS", 1)
     monkeypatch.setattr(hot_path, "STEPS", 1)
-    table = hot_path.choices_of_the_step()
+    table = hot_path.measure_step()
     assert len(table) == 7
     assert table[0]["ratio"] == "1.000"
 
@@ -160,8 +179,8 @@ def test_scaling_is_measured_and_plotted(tmp_path, monkeypatch):
     grid = {"data.batch_size": (2, 4), "model.base_channels": (4, 8), "data.image_size": (28, 32)}
     monkeypatch.setattr(throughput, "GRID", grid)
     monkeypatch.setattr(throughput, "HERE", tmp_path)
-    rows = throughput.scaling(1, 0.01, TINY)
+    rows = throughput.measure_scaling(1, 0.01, TINY)
     assert [(row["key"], row["value"]) for row in rows] == [(key, value) for key in grid for value in grid[key]]
     assert all(float(row["images_per_second"]) > 0 for row in rows)
-    throughput.draw(rows)
+    throughput.plot_scaling(rows)
     assert (tmp_path / "scaling.png").stat().st_size > 5000
