@@ -1,4 +1,4 @@
-"""`python -m dcgan.sample`: all modes, output formats and errors."""
+"""`python -m dcgan.sample`: output formats of all modes, conditional models and errors."""
 
 import resource
 from pathlib import Path
@@ -6,16 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
 from PIL import Image
 from torchvision.datasets import MNIST
 
 from dcgan.common.command import CONF
-from dcgan.common.image_grid import add_caption, enlarge, image_grid, mosaic
-from dcgan.sampling.base import Animation, ImageSheet
-from dcgan.sampling.progression import enlargement_factor
+from dcgan.common.image_grid import enlarge, image_grid
 from dcgan.sampling.trained_generator import load_generator
-from tests.conftest import compose_config, options, tiny_run
+from tests.conftest import options, tiny_run
 
 MODES = [mode for mode in options("mode") if mode != "arithmetic"]  # needs digits: tests/sampling/test_arithmetic.py
 
@@ -129,101 +126,6 @@ def test_conditional_walk_keeps_its_label(dcgan_sample, conditional_run, mode):
     assert set(np.load("b.labels.npy")) == {3}
 
 
-# --- progression
-
-
-def test_progression_shows_the_sample_grids_of_the_run(dcgan_sample, plain_run):
-    run = plain_run.parent.parent
-    outcome = dcgan_sample(f"checkpoint={plain_run}", "mode=progression", "out=a.npy", "steps=[4,2,100]")
-    assert outcome.code == 0, outcome.err
-    panels = np.load("a.npy")
-    assert panels.shape == (2, 62, 62, 3)
-    for panel, step in zip(panels, (2, 4), strict=True):
-        with Image.open(run / "samples" / f"step_{step:06d}.png") as picture:
-            assert np.array_equal(np.array(picture), panel.repeat(8, 0).repeat(8, 1))
-    dcgan_sample(f"checkpoint={plain_run}", "mode=progression", "out=all.npy")  # the run has none of the default steps
-    assert len(np.load("all.npy")) == 3
-    dcgan_sample(f"checkpoint={plain_run}", "mode=progression", "out=two.npy", "n=2")
-    assert np.array_equal(np.load("two.npy"), np.load("all.npy")[[0, 2]])
-    dcgan_sample(f"checkpoint={plain_run}", "mode=progression", "out=a.gif")
-    with Image.open("a.gif") as gif:
-        assert gif.n_frames == 3
-
-
-@pytest.mark.parametrize("run", ["plain_run", "conditional_run"])
-def test_progression_can_be_generated_from_checkpoints(dcgan_sample, run, request):
-    checkpoint = request.getfixturevalue(run)
-    outcome = dcgan_sample(f"checkpoint={checkpoint}", "mode=progression", "grids=checkpoints", "out=a.npy")
-    assert outcome.code == 0, outcome.err
-    dcgan_sample(f"checkpoint={checkpoint}", "mode=progression", "out=b.npy")
-    assert np.array_equal(np.load("a.npy")[-1], np.load("b.npy")[-1])
-
-
-def test_enlargement_factor_is_found():
-    small = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
-    for factor in (1, 2, 5):
-        assert enlargement_factor(small.repeat(factor, 0).repeat(factor, 1)) == factor
-
-
-# --- training images
-
-
-def test_data_mode_shows_the_training_images_of_the_seed(dcgan_sample, plain_run):
-    assert dcgan_sample("mode=data", "out=a.npy", "data.image_size=32").code == 0
-    assert np.load("a.npy").shape == (25, 32, 32)
-    dcgan_sample(f"checkpoint={plain_run}", "mode=data", "out=b.npy", "n=64")
-    corners = np.load("b.npy")[:, 0, 0]
-    assert sorted(corners) == list(range(64))  # each training image once
-    dcgan_sample(f"checkpoint={plain_run}", "mode=data", "out=c.npy", "n=64", "seed=1")
-    assert not np.array_equal(np.load("c.npy")[:, 0, 0], corners)
-    dcgan_sample("mode=data", "out=a.png", "scale=3")
-    assert size("a.png") == (5 * (32 * 3 + 2) + 2, 5 * (32 * 3 + 18 + 2) + 2)
-    outcome = dcgan_sample(f"checkpoint={plain_run}", "mode=data", "data=digits", "out=d.png")
-    assert "was trained on data=mnist, not on digits" in outcome.err
-
-
-def test_caption_of_a_training_image_is_its_label():
-    data = instantiate(compose_config("data=digits").data)
-    data.setup("fit")
-    images, names = data.examples([5, 0, 9])
-    stored, labels = data.load(train=True)
-    assert names == [str(labels[i].item()) for i in (5, 0, 9)]
-    assert torch.equal(images, data.resize(stored[[5, 0, 9]]))
-
-
-# --- pictures
-
-
-def test_mosaic_has_rows_and_borders():
-    pictures = [torch.full((3, 4, 5), i, dtype=torch.uint8) for i in range(3)]
-    grid = mosaic(pictures, 2)
-    assert grid.shape == (3, 2 + 2 * (4 + 2), 2 + 2 * (5 + 2))
-    assert (grid[:, 2:6, 2:7] == 0).all()
-    assert (grid[:, 2:6, 9:14] == 1).all()
-    assert (grid[:, 8:12, 2:7] == 2).all()
-    border = grid.clone()
-    for top, left in ((2, 2), (2, 9), (8, 2)):
-        border[:, top : top + 4, left : left + 5] = 64
-    assert (border == 64).all()
-
-
-def test_caption_is_above_the_picture_and_may_widen_it():
-    picture = torch.zeros(3, 10, 20, dtype=torch.uint8)
-    captioned = add_caption(picture, "a long caption")
-    assert captioned.shape[1] == 10 + 18
-    assert captioned.shape[2] > 60
-    assert (captioned[:, 18:, :20] == 0).all()
-    assert (captioned[:, :18] > 200).any()
-
-
-def test_captions_of_different_widths_pad_cells_to_one_width():
-    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
-    picture = ImageSheet(images, 2, ["1", "a long name"]).picture(1)
-    assert picture.shape[2] > 2 * 60
-    frames = Animation(list(images.expand(-1, 3, -1, -1)), ["1", "a long name"]).pictures(1)
-    assert frames[0].shape == frames[1].shape
-
-
 # --- errors
 
 
@@ -268,9 +170,9 @@ def test_captions_of_different_widths_pad_cells_to_one_width():
         (["CKPT", "path=linear"], "there is no key path"),
         (["CKPT", "mode=interpolate", "path=round"], "path must be one of spherical, linear, got 'round'"),
         (["CKPT", "mode=interpolate", "n=21", "nrow=5"], "n must be a multiple of nrow=5, got 21"),
-        (["CKPT", "mode=interpolate", "z=nowhere.npy"], "nowhere.npy cannot be read"),
+        (["CKPT", "mode=interpolate", "z=nowhere.npy"], "there is no file nowhere.npy"),
         (["CKPT", "mode=interpolate", "z=text.ckpt"], "text.ckpt cannot be read as an .npy file"),
-        (["CKPT", "mode=interpolate", "z=odd.npy"], "must be an even number x 8 of numbers, got 3 x 8"),
+        (["CKPT", "mode=interpolate", "z=odd.npy"], "z must be an even number of vectors of 8 numbers"),
         (["CKPT", "mode=interpolate", "z=nan.npy"], "nan.npy has NaN or infinite numbers"),
         (["CKPT", "mode=interpolate", "z=two.npy", "n=20"], "2 walks need 4 vectors, but two.npy has 2"),
         (["CKPT", "mode=traverse", "along=time"], "along must be one of principal, coordinate"),
@@ -337,5 +239,5 @@ def test_help_lists_all_modes_and_their_keys(dcgan_sample):
         assert f"  {mode} " in outcome.out
         lines = (CONF / "mode" / f"{mode}.yaml").read_text().splitlines()
         for key in (line.partition(":")[0] for line in lines if line[:1].isalpha() and ":" in line):
-            if key not in ("draw", "defaults"):
+            if key not in ("sampling_mode", "defaults"):
                 assert f"{key}=" in outcome.out, f"{mode}: {key}"

@@ -16,34 +16,29 @@ from dcgan.common.errors import UserError, first_line
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which is renamed to `path` at the end, or removed after an error.
 
-    File and folder are flushed to disk: without the latter, a power cut could undo the renaming.
+    The content and the folder's entry are flushed to disk: without the entry, a power cut could undo the renaming.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        fsync(temporary)
+        for written in (*temporary.glob("*"), temporary):
+            fsync(written)
         temporary.replace(path)
         fsync(path.parent)
     finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary sibling folder, which is renamed to `folder` at the end, or removed after an error."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir()
-    try:
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
         yield temporary
-        for path in temporary.iterdir():
-            fsync(path)
-        fsync(temporary)
-        temporary.replace(folder)
-        fsync(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

@@ -32,13 +32,7 @@ def digest(parts: Iterable[Any]) -> str:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write a safetensors file atomically.
-
-    Args:
-        path: The file.
-        tensors: Saved from any device.
-        facts: JSON values, saved in the file's metadata.
-    """
+    """Write tensors of any device, and JSON values in the metadata, to a safetensors file. Atomic."""
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}

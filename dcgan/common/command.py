@@ -1,4 +1,4 @@
-"""Shared parts of the commands: the config folder, how a command runs, and how a mistake ends it."""
+"""Shared by all commands: find the config folder, run a command, report its errors."""
 
 import os
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig
 
@@ -26,7 +27,7 @@ def run(command: Callable[[], object], config_name: str) -> None:
         try:
             command()
         except ConfigCompositionException as error:
-            sentence = explain_unknown_key(error, str(CONF), config_name)
+            sentence = explain_unknown_key(error, str(CONF), config_name, sys.argv[1:])
             fail(error if sentence is None else UserError(sentence))
         except Exception as error:
             fail(error)
@@ -61,16 +62,22 @@ def main(
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
     def task(cfg: DictConfig) -> None:
-        try:
+        try:  # here, too, as Hydra would print a line of its own first
             act(cfg)
         except Exception as error:
             fail(error)
 
     def command() -> None:
-        sys.argv[1:] = [quote_path(argument) for argument in prepare(sys.argv[1:])]
+        sys.argv[1:] = [quote_path(argument) for argument in prepare(group_overrides(sys.argv[1:]))]
         task()
 
     run(command, config_name)
+
+
+def group_overrides(arguments: list[str]) -> list[str]:
+    """Return the command line with all overrides at its end: argparse accepts only one group of them."""
+    overrides = get_args_parser().parse_known_intermixed_args(arguments)[0].overrides
+    return [*(argument for argument in arguments if argument not in overrides), *overrides]
 
 
 def reject_multirun(arguments: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ def flat_items(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def select(tree: Any, key: str) -> Any:
-    """Return the node at a dotted key, None if there is none. A null value counts as "null"."""
+    """Return the node at a dotted key: None if there is no such key, "null" if the node is null."""
     for name in key.split("."):
         if not isinstance(tree, dict) or name not in tree:
             return None
@@ -22,7 +22,7 @@ def select(tree: Any, key: str) -> Any:
 
 
 def leaves(node: Any) -> Iterator[Any]:
-    """Yield the values of nested dicts and lists that are no containers."""
+    """Yield the values in nested dicts and lists, without the containers."""
     if isinstance(node, dict | list):
         for child in node.values() if isinstance(node, dict) else node:
             yield from leaves(child)

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def resolve_device(name: str) -> "torch.device":
-    """Return the device called auto (a GPU if there is one), cpu or cuda.
+    """Return the device of that name: cpu, cuda, or auto, which is a GPU if there is one.
 
     Raises:
         ValueError: The name is another one, or this machine has no GPU.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LAUNCHER = "DCGAN_LAUNCHER"  # environment variable: the process ID of rank 0, which starts the other ranks
 PARENT_CHECK_SECONDS = 2
-GRACE_SECONDS = 10  # for a process whose parent has died to end by itself
+GRACE_SECONDS = 10  # until a process whose parent has died is killed
 TERMINATED = 128 + signal.SIGTERM  # exit code
 SWEEP_WATCHER = "sweep watcher"  # thread name
 LOST_CONNECTION = ("gloo", "NCCL", "TCPStore", "Connection", "Broken pipe")  # in torch's error messages
@@ -28,7 +28,7 @@ LOST_CONNECTION = ("gloo", "NCCL", "TCPStore", "Connection", "Broken pipe")  # i
 def launcher_rank() -> int:
     """Return the rank that torchrun, Lightning's launcher or SLURM gave to this process, 0 if none did.
 
-    A run of one process is rank 0 in any case: use `rank`.
+    For a run with a config use `rank`: a run of one process is always rank 0.
     """
     return int(next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), 0))
 
@@ -49,18 +49,15 @@ def check_world_size(world_size: int) -> None:
 
     SLURM may start several runs of one process each (`srun -n8` with a seed per task), torchrun may not.
     """
-    slurm = os.environ.get("SLURM_NTASKS") if world_size > 1 and not is_interactive_slurm() else None
+    # in an interactive SLURM shell, Lightning starts the ranks itself
+    is_interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    slurm = os.environ.get("SLURM_NTASKS") if world_size > 1 and not is_interactive else None
     launched = int(os.environ.get("WORLD_SIZE") or slurm or world_size)
     if launched != world_size:
         raise UserError(
             f"the launcher has started {launched} processes, but the trainer runs {world_size}: give trainer=ddp with "
             "trainer.devices and trainer.num_nodes that multiply to that number"
         )
-
-
-def is_interactive_slurm() -> bool:
-    """Return True in an interactive SLURM shell, where Lightning starts the ranks itself."""
-    return os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
 
 
 def all_gather(trainer: "L.Trainer", value: Any) -> list[Any]:
@@ -81,7 +78,7 @@ def is_lost_connection(error: Exception) -> bool:
 
 @contextmanager
 def exit_with_launcher() -> Iterator[None]:
-    """Within the context, end this process soon after the rank 0 that started it: it could block for half an hour."""
+    """Within the context, end this process if rank 0, which started it, dies: it could block for half an hour."""
     finished = threading.Event()
     if launcher_rank() > 0 and "RANK" not in os.environ and LAUNCHER in os.environ:
         launcher = int(os.environ[LAUNCHER])
@@ -108,8 +105,8 @@ def watch_launcher(launcher: int, finished: threading.Event) -> None:
 def exit_with_sweep() -> Iterator[None]:
     """Within the context, end a worker process of a parallel sweep when the sweep's own process ends.
 
-    The job in the context is told to save its state, and the process starts no further job. Other processes are not
-    affected.
+    The job in the context gets SIGTERM, so that it saves its state. The process starts no further job. A process that
+    is no such worker is not affected.
     """
     parent = multiprocessing.parent_process()
     if parent is None or parent.pid is None:

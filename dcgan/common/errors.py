@@ -1,6 +1,10 @@
 """Errors, and how a command reports them: one sentence for a user's mistake, a traceback for a bug."""
 
 import os
+import sys
+import sysconfig
+import traceback
+from pathlib import Path
 
 from hydra.errors import CompactHydraException, InstantiationException
 
@@ -22,7 +26,7 @@ class NonFiniteError(CollectiveError):
     """A loss, a gradient or a weight is NaN or infinite."""
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type's name if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
@@ -30,13 +34,13 @@ def first_line(error: Exception) -> str:
 def explain(error: BaseException) -> str | None:
     """Return one sentence for an error that the user can fix, None for a bug."""
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        # a constructor that gets a wrong key or type raises TypeError
-        cause = error.__cause__
-        sentence = str(cause).strip() if isinstance(cause, TypeError) else explain(cause)
+        sentence = explain_construction(error.__cause__)
         key = str(error).rpartition("full_key: ")[2] if "full_key: " in str(error) else ""
         return f"{sentence} (config key {key})" if sentence and key else sentence
-    if isinstance(error, UserError | ValueError | CompactHydraException):
+    if isinstance(error, UserError | CompactHydraException):
         return str(error).strip()
+    if isinstance(error, ValueError):
+        return None if is_in_users_code(error) else str(error).strip()
     if isinstance(error, OSError):
         return f"{os.fsdecode(error.filename or 'a file')} cannot be read or written: {error.strerror or error}"
     # names instead of types: importing torch and lightning takes seconds
@@ -46,3 +50,29 @@ def explain(error: BaseException) -> str | None:
         hint = ". trainer=cpu runs on every machine" if "backend" in str(error) else ""
         return f"the trainer cannot be set up: {str(error).strip().rstrip('.')}{hint}"
     return None
+
+
+def explain_construction(cause: BaseException) -> str | None:
+    """Return one sentence for an error while an object is built from a config, None for an error in the user's code."""
+    if isinstance(cause, ImportError) and cause.__cause__ is not None:  # Hydra's: a class cannot be located
+        origin = cause.__cause__
+        if is_in_users_code(origin):
+            frame = traceback.extract_tb(origin.__traceback__)[-1]
+            place = f"{frame.filename}, line {frame.lineno}"
+            return f"{first_line(cause).rstrip(':')}: it fails on import ({type(origin).__name__}: {origin}; {place})"
+        return (
+            f"{first_line(cause).rstrip(':')}: {first_line(origin)}; check the name, and that Python finds the package"
+        )
+    if isinstance(cause, ValueError | InstantiationException):
+        return explain(cause) if isinstance(cause, InstantiationException) else str(cause).strip()
+    # a constructor that gets a wrong key or type, or a list of a wrong length
+    if isinstance(cause, TypeError | IndexError) and not is_in_users_code(cause):
+        return str(cause).strip()
+    return explain(cause)
+
+
+def is_in_users_code(error: BaseException) -> bool:
+    """Return True if the error was raised in, or through, a file of neither this package nor an installed one."""
+    own = [str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sys.prefix]
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    return any(not file.startswith(("<", *own)) for file in files)

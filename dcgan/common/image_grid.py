@@ -1,6 +1,5 @@
 """Grids of images, captions and PNG files."""
 
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -64,16 +63,12 @@ def display_scale(image: UInt8[Tensor, "3 h w"]) -> int:
     return max(1, round(DISPLAY_WIDTH / image.shape[-1]))
 
 
-@lru_cache(maxsize=1)
-def caption_font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(FONT_SIZE)
-
-
 def add_caption(image: UInt8[Tensor, "3 h w"], text: str) -> UInt8[Tensor, "3 gh gw"]:
     """Add a line of text above an image, which is padded on the right if the text is wider."""
-    width = max(image.shape[2], 2 * PADDING + round(caption_font().getlength(text)))
+    font = ImageFont.load_default(FONT_SIZE)
+    width = max(image.shape[2], 2 * PADDING + round(font.getlength(text)))
     line = Image.new("RGB", (width, CAPTION_HEIGHT), (GREY,) * 3)
-    ImageDraw.Draw(line).text((PADDING, 1), text, "white", caption_font())
+    ImageDraw.Draw(line).text((PADDING, 1), text, "white", font)
     return vstack([torch.from_numpy(np.array(line)).permute(2, 0, 1), image])
 
 

@@ -6,7 +6,7 @@ The reader of a pipe may exit, the disk of a log may be full, a terminal may be 
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO
 
 
@@ -37,6 +37,15 @@ class LenientStream:
         except OSError:
             self.failed = True
 
+    def discard_if_failed(self) -> None:
+        """Redirect the file descriptor to the null device if a write failed: flushing at exit would fail again."""
+        self.flush()
+        if self.failed:
+            with suppress(OSError, ValueError):  # an in-memory stream has no descriptor
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, self.stream.fileno())
+                os.close(null)
+
 
 @contextmanager
 def lenient_output() -> Iterator[None]:
@@ -44,24 +53,10 @@ def lenient_output() -> Iterator[None]:
 
     Otherwise rich would turn a broken pipe into SystemExit, which ends a training without a checkpoint.
     """
-    streams = []
-    with ExitStack() as stack:
-        for stream, redirect in ((sys.stdout, redirect_stdout), (sys.stderr, redirect_stderr)):
-            if stream is not None:  # the shell may have closed it: >&-
-                streams.append(LenientStream(stream))
-                stack.enter_context(redirect(streams[-1]))
+    stdout, stderr = (stream and LenientStream(stream) for stream in (sys.stdout, sys.stderr))  # None if closed: >&-
+    with redirect_stdout(stdout), redirect_stderr(stderr):
         try:
             yield
         finally:
-            for lenient in streams:
-                lenient.flush()
-                if lenient.failed:
-                    discard_buffer(lenient.stream)
-
-
-def discard_buffer(stream: TextIO) -> None:
-    """Redirect the stream's file descriptor to the null device, so that flushing its buffer does not fail again."""
-    with suppress(OSError, ValueError):  # an in-memory stream has no descriptor
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
-        os.close(null)
+            for stream in filter(None, (stdout, stderr)):
+                stream.discard_if_failed()

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import ConfigCompositionException
+from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from dcgan.common.config_tree import flat_items, leaves, select
@@ -21,13 +21,26 @@ def override_key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
-def explain_unknown_key(error: ConfigCompositionException, config_dir: str, config_name: str) -> str | None:
-    """Return a sentence with a suggestion for Hydra's error about an unknown key, None for its other errors."""
+def explain_unknown_key(
+    error: ConfigCompositionException, config_dir: str, config_name: str, arguments: list[str]
+) -> str | None:
+    """Return a sentence with a suggestion for Hydra's error about an unknown key, None for its other errors.
+
+    Args:
+        error: Hydra's error.
+        config_dir: The folder of the configs.
+        config_name: The config that the command line overrides.
+        arguments: The command line. Its options of config groups decide which keys there are.
+    """
     found = UNKNOWN_KEY.search(str(error))
     if found is None:
         return None
+    chosen = [a for a in arguments if re.match(r"[a-z_]+=[\w]+$", a) and override_key(a) != override_key(found[1])]
     with initialize_config_dir(config_dir, version_base="1.3"):
-        cfg = compose(config_name, return_hydra_config=True)
+        try:
+            cfg = compose(config_name, chosen, return_hydra_config=True)
+        except HydraException:  # one of these is wrong, too
+            cfg = compose(config_name, return_hydra_config=True)
     groups = [group for group in cfg.hydra.runtime.choices if "/" not in group]
     tree: Any = OmegaConf.to_container(cfg, resolve=False)
     keys = [key for key, _ in flat_items(tree) if not key.startswith("hydra.")]

@@ -1,6 +1,7 @@
 """The batches of an epoch, as a function of (seed, epoch), and a loader that resumes within an epoch."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 from dcgan.common.seeding import Stream, derive_generator
 
 
+@dataclass(eq=False)
 class BatchSampler:
-    """A sampler of the shuffled index batches of an epoch. Rank r of w takes the batches r, r + w, r + 2w, ...
+    """The shuffled index batches of an epoch. Rank r of w takes the batches r, r + w, r + 2w, ...
 
     The shards are disjoint and equally long. Images that do not fill a batch on every rank are dropped in that epoch.
 
@@ -21,23 +23,17 @@ class BatchSampler:
         seed: Seed of the order, >= 0.
         rank: This process's rank.
         world_size: Number of ranks.
-        device: Device of the indices; None: the CPU.
+        device: Device of the indices.
     """
 
-    def __init__(
-        self,
-        n: int,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        device: torch.device | None = None,
-    ) -> None:
-        self.n, self.batch_size, self.seed = n, batch_size, seed
-        self.rank, self.world_size = rank, world_size
-        self.device = device or torch.device("cpu")
-        self.epoch = 0
-        self.start = 0  # first batch of the next epoch, > 0 if the run is resumed within it
+    n: int
+    batch_size: int
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device | str = "cpu"
+    epoch: int = field(default=0, init=False)
+    start: int = field(default=0, init=False)  # next batch of the epoch, > 0 in a run that resumes within it
 
     def __len__(self) -> int:
         return self.n // (self.batch_size * self.world_size)

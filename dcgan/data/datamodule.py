@@ -1,7 +1,9 @@
 """The interface of all data modules, and a base class for data sets that fit in memory."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import lightning as L
 import torch
@@ -17,6 +19,7 @@ from dcgan.data.pixel_range import PixelRange, resize_images
 Batch = tuple[Float[Tensor, "b c h w"], Int64[Tensor, " b"] | None]
 
 
+@dataclass(kw_only=True, eq=False)
 class BaseDataModule(L.LightningDataModule):
     """A data module whose batches are (images, labels), or (images, None) if it is not `labelled`.
 
@@ -35,33 +38,29 @@ class BaseDataModule(L.LightningDataModule):
         ValueError: An argument is out of range.
     """
 
-    judged_channels = 1  # channels of an image, each of which the judge classifies
+    judged_channels: ClassVar[int] = 1  # channels of an image, each of which the judge classifies
 
-    def __init__(
-        self,
-        image_size: int,
-        channels: int,
-        pixels: PixelRange,
-        batch_size: int,
-        batches_per_step: int = 1,
-        limit: int | None = None,
-        classes: int | None = None,
-        labelled: bool = False,
-        seed: int = 0,
-    ) -> None:
+    image_size: int
+    channels: int
+    pixels: PixelRange
+    batch_size: int
+    batches_per_step: int = 1
+    limit: int | None = None
+    classes: int | None = None
+    labelled: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
         super().__init__()
-        check_int("data.image_size", image_size, 1)
-        if channels not in (1, 3):
-            raise ValueError(f"data.channels must be 1 or 3, got {channels!r}")
-        check_int("data.batch_size", batch_size, 1)
-        check_int("data.limit", limit, 1, optional=True)
-        check_int("data.classes", classes, 1, optional=True)
-        if not isinstance(labelled, bool) or (labelled and classes is None):
-            raise ValueError(f"data.labelled must be false, or true with data.classes, got {labelled!r}")
-        check_int("seed", seed, 0)
-        self.image_size, self.channels, self.pixels = image_size, channels, pixels
-        self.batch_size, self.batches_per_step = batch_size, batches_per_step
-        self.limit, self.classes, self.labelled, self.seed = limit, classes, labelled, seed
+        check_int("data.image_size", self.image_size, 1)
+        if self.channels not in (1, 3):
+            raise ValueError(f"data.channels must be 1 or 3, got {self.channels!r}")
+        check_int("data.batch_size", self.batch_size, 1)
+        check_int("data.limit", self.limit, 1, optional=True)
+        check_int("data.classes", self.classes, 1, optional=True)
+        if not isinstance(self.labelled, bool) or (self.labelled and self.classes is None):
+            raise ValueError(f"data.labelled must be false, or true with data.classes, got {self.labelled!r}")
+        check_int("seed", self.seed, 0)
         self.broken_files: dict[str, str] = {}  # files that this rank has skipped -> reason
 
     @property
@@ -73,14 +72,13 @@ class BaseDataModule(L.LightningDataModule):
     def device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
-    def batch_sampler(self, n: int, device: torch.device | None = None) -> BatchSampler:
+    def batch_sampler(self, n: int, device: torch.device | str = "cpu") -> BatchSampler:
         """Return this rank's sampler of n images.
 
         Raises:
             UserError: The images do not fill one batch on each rank.
         """
-        world_size = self.trainer.world_size if self.trainer else 1
-        rank = self.trainer.global_rank if self.trainer else 0
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if n < self.images_per_step * world_size:
             raise UserError(
                 f"one step needs {self.images_per_step * world_size} images (data.batch_size {self.batch_size} x "

@@ -22,7 +22,6 @@ from dcgan.common.cache import digest
 from dcgan.common.errors import UserError, first_line
 from dcgan.data.batch_sampler import ResumableLoader
 from dcgan.data.datamodule import BaseDataModule, Batch, class_frequencies
-from dcgan.data.pixel_range import PixelRange
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 FORMATS = ("JPEG", "PNG")  # whatever the suffix: Pillow would start Ghostscript for PostScript
@@ -117,6 +116,7 @@ def exit_on_sigterm_from_parent() -> None:
     os._exit(0)
 
 
+@dataclass(kw_only=True, eq=False)
 class ImageFolder(BaseDataModule):
     """All JPEG and PNG files in a folder and its subfolders.
 
@@ -133,26 +133,16 @@ class ImageFolder(BaseDataModule):
         UserError: There are no images, or not `classes` subfolders (raised by `setup`), or an image cannot be read.
     """
 
-    def __init__(
-        self,
-        root: str,
-        image_size: int,
-        channels: int,
-        pixels: PixelRange,
-        batch_size: int,
-        workers: int = 2,
-        on_broken: str = "raise",
-        batches_per_step: int = 1,
-        limit: int | None = None,
-        classes: int | None = None,
-        labelled: bool = False,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(image_size, channels, pixels, batch_size, batches_per_step, limit, classes, labelled, seed)
-        check_int("data.workers", workers, 0)
-        if on_broken not in ON_BROKEN:
-            raise ValueError(f"data.on_broken must be one of {', '.join(ON_BROKEN)}, got {on_broken!r}")
-        self.root, self.workers, self.on_broken = Path(root), workers, on_broken
+    root: Path
+    workers: int = 2
+    on_broken: str = "raise"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int("data.workers", self.workers, 0)
+        if self.on_broken not in ON_BROKEN:
+            raise ValueError(f"data.on_broken must be one of {', '.join(ON_BROKEN)}, got {self.on_broken!r}")
+        self.root = Path(self.root)
 
     def setup(self, stage: str) -> None:
         if not self.root.is_dir():

@@ -1,18 +1,19 @@
 """Stacked MNIST: three digits as the channels of one image, which gives 1,000 modes."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from dcgan.common.arg_checks import check_int
-from dcgan.data.pixel_range import PixelRange
 from dcgan.data.torchvision import TorchvisionDataModule
 
 DIGITS = 3
 
 
+@dataclass(kw_only=True, eq=False)
 class StackedMNIST(TorchvisionDataModule):
     """Random triples of digits, labelled 0 to 999 (VEEGAN, Srivastava et al. 2017; PacGAN, Lin et al. 2018).
 
@@ -26,32 +27,17 @@ class StackedMNIST(TorchvisionDataModule):
     For the other arguments see `TorchvisionDataModule`.
     """
 
-    judged_channels = DIGITS
+    judged_channels: ClassVar[int] = DIGITS
 
-    def __init__(
-        self,
-        dataset: Any,
-        root: str,
-        stacks: int,
-        test_stacks: int,
-        image_size: int,
-        channels: int,
-        pixels: PixelRange,
-        batch_size: int,
-        batches_per_step: int = 1,
-        limit: int | None = None,
-        classes: int | None = None,
-        labelled: bool = False,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            dataset, root, image_size, channels, pixels, batch_size, batches_per_step, limit, classes, labelled, seed
-        )
-        check_int("data.stacks", stacks, 1)
-        check_int("data.test_stacks", test_stacks, 1)
-        if channels != DIGITS:
-            raise ValueError(f"data.channels must be {DIGITS}, one for each digit of a stack, got {channels!r}")
-        self.stacks, self.test_stacks = stacks, test_stacks
+    stacks: int
+    test_stacks: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int("data.stacks", self.stacks, 1)
+        check_int("data.test_stacks", self.test_stacks, 1)
+        if self.channels != DIGITS:
+            raise ValueError(f"data.channels must be {DIGITS}, one for each digit of a stack, got {self.channels!r}")
 
     @property
     def dataset_name(self) -> str:

@@ -42,27 +42,21 @@ def evaluation_figure(samples: ImageFeatures, real: RealStatistics) -> UInt8[Ten
 
     test_images = real.resized_test_images(min(len(samples), len(real)))
     size = test_images.shape[-1]
-    spectra = {
-        generated: (spectrum(samples.images), "spectrum, generated"),
-        test: (spectrum(test_images), "spectrum, real"),
-    }
-    low, high = (f(spectra[test][0]).item() for f in (torch.amin, torch.amax))
+    real_spectrum = spectrum(test_images)
+    low, high = (limit.item() for limit in real_spectrum.aminmax())
     extent = (-size / 2 - 0.5, size / 2 - 0.5, size / 2 - 0.5, -size / 2 - 0.5)
-    for axes, (levels, title) in spectra.items():
+    for axes, levels, name in ((generated, spectrum(samples.images), "generated"), (test, real_spectrum, "real")):
         image = axes.imshow(levels.numpy(), vmin=low, vmax=high, extent=extent, cmap="magma", interpolation="nearest")
-        axes.set_title(title)
-        axes.set_xlabel(f"cycles per {size} pixels")
+        axes.set(title=f"spectrum, {name}", xlabel=f"cycles per {size} pixels")
     figure.colorbar(image, ax=[generated, test], label="dB", shrink=0.8)
 
-    shares, prior = class_histogram(samples.logits).tolist(), real.class_prior.tolist()
-    labels = range(len(shares))
-    edges = [-0.5, *(k + 0.5 for k in labels)]
+    shares, prior = class_histogram(samples.logits).numpy(), real.class_prior.numpy()
+    labels = np.arange(len(shares))
     classes.bar(labels, shares, color="#4477aa", label="generated")
-    classes.step(edges, [prior[0], *prior], where="pre", color="black", label="training set")
+    edges = np.append(labels, len(shares)) - 0.5
+    classes.stairs(prior, edges, baseline=None, color="black", linewidth=1.5, label="training set")
     classes.set_xticks(labels if len(shares) <= MAX_TICK_LABELS else [0, len(shares) - 1])
-    classes.set_title("classes, by the judge")
-    classes.set_ylabel("share")
-    classes.set_ylim(0, 1.25 * max(*shares, *prior))
+    classes.set(title="classes, by the judge", ylabel="share", ylim=(0, 1.25 * max(*shares, *prior)))
     classes.legend(frameon=False, loc="upper right")
     return render(figure)
 

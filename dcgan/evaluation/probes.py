@@ -1,5 +1,6 @@
 """Probes: classifiers fitted on the features or the samples of trained networks, as in the DCGAN paper."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from dcgan.sampling.trained_generator import TrainedGenerator
 
 POOL_SIZE = 4
 BATCH_SIZE = 500
+Values = dict[str, float]
 
 
 @torch.no_grad()
@@ -37,34 +39,28 @@ def pooled_features(
         if output.dim() == 4:
             maps.append(F.adaptive_max_pool2d(output, POOL_SIZE).flatten(1).cpu())
 
-    hooks = [layer.register_forward_hook(pool_output) for layer in hidden_activations(discriminator).values()]
     batches = []
-    try:
+    with ExitStack() as hooks:
+        for layer in hidden_activations(discriminator).values():
+            hooks.enter_context(layer.register_forward_hook(pool_output))
         for batch in images.split(BATCH_SIZE):
             maps.clear()
             discriminator(pixels.encode(batch))
             batches.append(torch.cat(maps, dim=1))
-    finally:
-        for hook in hooks:
-            hook.remove()
     return torch.cat(batches)
 
 
 class Probe:
-    """A measurement of a checkpoint that fits a classifier.
-
-    Attributes:
-        specs: The values that a call returns, by name.
-    """
+    """A measurement of a checkpoint that fits a classifier. `specs` describes the values that a call returns."""
 
     specs: dict[str, MetricSpec]
 
     def check(self, checkpoint: dict[str, Any]) -> None:
-        """Raise UserError if the checkpoint cannot be probed, before any images are generated."""
+        """Raise UserError if the checkpoint cannot be probed. Called before any images are generated."""
 
     def __call__(
         self, checkpoint: dict[str, Any], generator: TrainedGenerator, real: RealStatistics, seed: int
-    ) -> tuple[dict[str, float], dict[str, float]]:
+    ) -> tuple[Values, Values]:
         """Return the values and their baseline."""
         raise NotImplementedError
 
@@ -93,12 +89,11 @@ class LinearProbe(Probe):
 
     def __call__(
         self, checkpoint: dict[str, Any], generator: TrainedGenerator, real: RealStatistics, seed: int
-    ) -> tuple[dict[str, float], dict[str, float]]:
+    ) -> tuple[Values, Values]:
         torch.manual_seed(seed)
         trained = load_network(checkpoint, "discriminator", "discriminator.")
-        accuracy = self.accuracy(trained, real)
-        baseline = self.accuracy(build_network(checkpoint, "discriminator"), real)
-        return {"probe_accuracy": accuracy}, {"probe_accuracy": baseline}
+        untrained = build_network(checkpoint, "discriminator")
+        return {"probe_accuracy": self.accuracy(trained, real)}, {"probe_accuracy": self.accuracy(untrained, real)}
 
     def accuracy(self, discriminator: nn.Module, real: RealStatistics) -> float:
         def features(images: Tensor) -> np.ndarray:
@@ -132,7 +127,7 @@ class NearestNeighborProbe(Probe):
 
     def __call__(
         self, checkpoint: dict[str, Any], generator: TrainedGenerator, real: RealStatistics, seed: int
-    ) -> tuple[dict[str, float], dict[str, float]]:
+    ) -> tuple[Values, Values]:
         labels = generator.labels(self.n, seed)
         assert labels is not None  # `check`
         samples = torch.cat(list(generator.generate(generator.z(self.n, seed), labels)))

@@ -1,9 +1,10 @@
 """Evaluate a target: compute its metrics and write the table, the evaluation file and the images."""
 
+import math
 import sys
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from hydra.utils import instantiate
@@ -11,7 +12,7 @@ from jaxtyping import UInt8
 from omegaconf import DictConfig, OmegaConf
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -27,7 +28,7 @@ from dcgan.evaluation.targets import EvaluationTarget, checkpoint_target, sample
 from dcgan.metrics.base import MetricSpec
 from dcgan.metrics.classes import class_histogram
 from dcgan.metrics.compute import applicable_metrics, load_real_statistics, measure, measure_baseline
-from dcgan.metrics.judge import MissingJudgeError
+from dcgan.metrics.judge import ImageFeatures, MissingJudgeError
 from dcgan.metrics.memorization import Memorization, closest_pairs
 from dcgan.metrics.real_images import RealStatistics
 
@@ -35,29 +36,12 @@ N_PAIRS = 32
 TABLE_WIDTH = 100  # if the output is not a terminal
 
 
-def choose_n(n: int | None, available: int | None, default: int) -> int:
-    """Return the number of images to measure, and report it if it is not `default`."""
-    chosen = min(limit for limit in (n, available, default) if limit is not None)
-    if available is not None and chosen < available:
-        print(f"note: the first {chosen:,} of {available:,} images are measured", file=sys.stderr)
-    if chosen < default:
-        print(
-            f"WARNING: {chosen:,} images instead of {default:,}: distances are higher and coverage is lower. Compare "
-            f"only with the real-data baseline, which is that of {chosen:,} real images",
-            file=sys.stderr,
-        )
-    return chosen
+class Measurement(NamedTuple):
+    """The value of a metric, its value on real images, and its description."""
 
-
-def check_config(cfg: DictConfig) -> None:
-    """Check the keys that no constructor checks."""
-    check_int("batch_size", cfg.batch_size, 1)
-    check_int("seed", cfg.seed, 0)
-    check_int("n", cfg.n, 1, optional=True)
-    if (cfg.checkpoint is None) == (cfg.samples is None):
-        raise UserError("give either checkpoint=RUN/checkpoints/last.ckpt or samples=FILE.npy")
-    if cfg.probe and cfg.samples is not None:
-        raise UserError("probe= needs networks: give checkpoint= instead of samples=")
+    value: float
+    baseline: float
+    spec: MetricSpec
 
 
 def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], data_choice: str) -> None:
@@ -78,24 +62,72 @@ def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], data_choice: 
     try:
         real = load_real_statistics(target.data, resolve_device(cfg.device))
     except MissingJudgeError as error:
-        raise UserError(
-            f"{error}: train one with python -m dcgan.metrics.train_judge data={target.data_choice}"
-        ) from error
+        train_judge = f"python -m dcgan.metrics.train_judge data={target.data_choice}"
+        raise UserError(f"{error}: train one with {train_judge}") from error
+    samples, measurements = measure_target(cfg, target, real)
+
+    print_table(measurements, real, len(samples))
+    values = {name: measurement.value for name, measurement in measurements.items()}
+    content = {
+        "metrics": nonfinite_to_none(values),
+        "floor": nonfinite_to_none({name: measurement.baseline for name, measurement in measurements.items()}),
+        "better": {name: measurement.spec.better for name, measurement in measurements.items()},
+        "n": len(samples),
+        "judge": real.judge_facts,
+        "class_histogram": class_histogram(samples.logits).tolist(),
+        **target.facts,
+        "seconds": time.perf_counter() - start,
+    }
+    write_json(target.output_path("evaluation.json"), content)
+    images = {"evaluation": evaluation_figure(samples, real)}
+    if set(Memorization.specs) <= set(values):  # the pairs are known; else it would take minutes to find them
+        images["closest_pairs"] = pairs_figure(*closest_pairs(samples, real, N_PAIRS))
+    write_outputs(target, images, values)
+    print(f"evaluation   {target.output_path('evaluation.json')}")
+    print(f"pictures     {', '.join(str(target.output_path(f'{name}.png')) for name in images)}")
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Check the keys that no constructor checks."""
+    check_int("batch_size", cfg.batch_size, 1)
+    check_int("seed", cfg.seed, 0)
+    check_int("n", cfg.n, 1, optional=True)
+    if (cfg.checkpoint is None) == (cfg.samples is None):
+        raise UserError("give either checkpoint=RUN/checkpoints/last.ckpt or samples=FILE.npy")
+    if cfg.probe and cfg.samples is not None:
+        raise UserError("probe= needs networks: give checkpoint= instead of samples=")
+
+
+def choose_n(n: int | None, available: int | None, default: int) -> int:
+    """Return the number of images to measure, and report it if it is not `default`."""
+    chosen = min(limit for limit in (n, available, default) if limit is not None)
+    if available is not None and chosen < available:
+        print(f"note: the first {chosen:,} of {available:,} images are measured", file=sys.stderr)
+    if chosen < default:
+        print(
+            f"WARNING: {chosen:,} images instead of {default:,}: distances are higher and coverage is lower. Compare "
+            f"only with the real-data baseline, which is that of {chosen:,} real images",
+            file=sys.stderr,
+        )
+    return chosen
+
+
+def measure_target(
+    cfg: DictConfig, target: EvaluationTarget, real: RealStatistics
+) -> tuple[ImageFeatures, dict[str, Measurement]]:
+    """Return the target's images with their features, and their measurements by name."""
     n = choose_n(cfg.n, target.available, len(real))
     labels = target.labels(n)
-    metrics = applicable_metrics(
-        instantiate(cfg.evaluator, _convert_="all"), has_judge=True, has_labels=labels is not None
-    )
+    metrics = instantiate(cfg.evaluator, _convert_="all")
+    metrics = applicable_metrics(metrics, has_judge=True, has_labels=labels is not None)
+    specs = {name: spec for metric in metrics.values() for name, spec in metric.specs.items()}
     probe: Probe | None = instantiate(cfg.probe)
-    if probe is not None and target.check_probe is not None:
-        target.check_probe(probe)
+    if probe is not None and target.networks is not None:
+        probe.check(target.networks[0])
 
     with progress_bar() as progress:
-        task = progress.add_task(f"generating {n:,} images", total=n)
-        batches = []
-        for batch in target.generate(n):
-            batches.append(batch)
-            progress.update(task, advance=len(batch))
+        n_batches, description = math.ceil(n / cfg.batch_size), f"generating {n:,} images"
+        batches = list(progress.track(target.generate(n), n_batches, description=description))
         task = progress.add_task("extracting features", total=2 * len(metrics))
         samples = real.extract_features(torch.cat(batches), labels)
 
@@ -105,56 +137,30 @@ def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], data_choice: 
         config = cast(Any, OmegaConf.to_container(cfg.evaluator))
         baseline = measure_baseline(metrics, config, n, real, report_progress)
         values = measure(metrics, samples, real, report_progress)
-        specs = {name: spec for metric in metrics.values() for name, spec in metric.specs.items()}
-        if probe is not None and target.run_probe is not None:
+        if probe is not None and target.networks is not None:
             report_progress("the probe")
-            probe_values, probe_baseline = target.run_probe(probe, real)
+            probe_values, probe_baseline = probe(*target.networks, real, cfg.seed)
             values, baseline, specs = values | probe_values, baseline | probe_baseline, specs | probe.specs
-
-    print_table(values, baseline, specs, real, n)
-    write_json(
-        target.output_path("evaluation.json"),
-        {
-            "metrics": nonfinite_to_none(values),
-            "floor": nonfinite_to_none({name: baseline[name] for name in values}),
-            "better": {name: specs[name].better for name in values},
-            "n": n,
-            "judge": real.judge_facts,
-            "class_histogram": class_histogram(samples.logits).tolist(),
-            "checkpoint": None,
-            "samples": None,
-            target.kind: target.facts,
-            "seconds": time.perf_counter() - start,
-        },
-    )
-    images = {"evaluation": evaluation_figure(samples, real)}
-    if set(Memorization.specs) <= set(values):  # else it would take minutes to find them
-        images["closest_pairs"] = pairs_figure(*closest_pairs(samples, real, N_PAIRS))
-    write_outputs(target, images, values)
-    print(f"evaluation   {target.output_path('evaluation.json')}")
-    print(f"pictures     {', '.join(str(target.output_path(f'{name}.png')) for name in images)}")
+    return samples, {name: Measurement(value, baseline[name], specs[name]) for name, value in values.items()}
 
 
-def print_table(
-    values: dict[str, float], baseline: dict[str, float], specs: dict[str, MetricSpec], real: RealStatistics, n: int
-) -> None:
+def print_table(measurements: dict[str, Measurement], real: RealStatistics, n: int) -> None:
     judge = real.judge_facts or {}
     table = Table(
+        "metric",
+        "",
+        Column("generated", justify="right"),
+        Column("real-data baseline", justify="right"),
+        "better",
         title=f"{n:,} images of {real.data.dataset_name}; "
         f"judge of {judge['data']}, version {judge['version']}, test accuracy {judge['accuracy']:.2%}",
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
-    for column in ("metric", ""):
-        table.add_column(column)
-    for column in ("generated", "real-data baseline"):
-        table.add_column(column, justify="right")
-    table.add_column("better")
-    for name, value in values.items():
-        better = specs[name].better.replace("floor", "baseline")
-        table.add_row(name, specs[name].label, f"{value:.4g}", f"{baseline[name]:.4g}", better)
-    console = Console()
-    (console if console.is_terminal else Console(width=TABLE_WIDTH)).print(table)
+    for name, (value, baseline, spec) in measurements.items():
+        better = spec.better.replace("floor", "baseline")
+        table.add_row(name, spec.label, f"{value:.4g}", f"{baseline:.4g}", better)
+    Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table)
 
 
 def write_outputs(

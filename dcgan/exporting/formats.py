@@ -1,4 +1,4 @@
-"""Export a trained generator. Each file is compared with the generator before it gets its name."""
+"""Export a trained generator. Each file is compared with the generator before it is renamed to `out`."""
 
 import copy
 import io
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
@@ -30,11 +31,11 @@ def example_inputs(generator: TrainedGenerator, n: int) -> Inputs:
     return (generator.z(n, 0),) if labels is None else (generator.z(n, 0), labels)
 
 
-def check_export(generator: TrainedGenerator, run: Callable[[Inputs], Tensor]) -> float:
-    """Return the largest difference of a pixel between the network and its export, which `run` calls.
+def check_export(generator: TrainedGenerator, run: Callable[[Inputs], Tensor], method: str) -> str:
+    """Compare the network's images with those of its export, which `run` calls. Return a line to print.
 
     Raises:
-        UserError: The difference is larger than `TOLERANCE`, or NaN.
+        UserError: The largest difference of a pixel is above `TOLERANCE`, or NaN.
     """
     with torch.no_grad():
         difference = max(
@@ -43,7 +44,7 @@ def check_export(generator: TrainedGenerator, run: Callable[[Inputs], Tensor]) -
         )
     if not difference <= TOLERANCE:
         raise UserError(f"the export differs from the generator by up to {difference:.2g}: it was not written")
-    return difference
+    return f"checked      {method}: largest difference {difference:.1g}"
 
 
 def exported_program(generator: TrainedGenerator) -> ExportedProgram:
@@ -58,7 +59,7 @@ def exported_program(generator: TrainedGenerator) -> ExportedProgram:
     return program
 
 
-# --- writers: write `out`, and return a line about the check
+# --- writers: write `out` and return the line of `check_export`; `evaluation` is the checkpoint's evaluation file
 
 
 def write_onnx(out: Path, generator: TrainedGenerator, evaluation: Path) -> str:
@@ -87,8 +88,7 @@ def write_onnx(out: Path, generator: TrainedGenerator, evaluation: Path) -> str:
             feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
             return torch.from_numpy(session.run(None, feed)[0])
 
-        difference = check_export(generator, run)
-    return f"checked      with onnxruntime against PyTorch: largest difference {difference:.1g}"
+        return check_export(generator, run, "with onnxruntime against PyTorch")
 
 
 def write_pt2(out: Path, generator: TrainedGenerator, evaluation: Path) -> str:
@@ -96,10 +96,10 @@ def write_pt2(out: Path, generator: TrainedGenerator, evaluation: Path) -> str:
     buffer = io.BytesIO()  # if the disk is full, PyTorch's file writer aborts the process
     torch.export.save(exported_program(generator), buffer)
     module = torch.export.load(io.BytesIO(buffer.getvalue())).module()
-    difference = check_export(generator, lambda inputs: module(*inputs))
+    checked = check_export(generator, lambda inputs: module(*inputs), "against the generator")
     with atomic_path(out) as temporary:
         temporary.write_bytes(buffer.getvalue())
-    return f"checked      against the generator: largest difference {difference:.1g}"
+    return checked
 
 
 def write_safetensors(out: Path, generator: TrainedGenerator, evaluation: Path) -> str:
@@ -118,20 +118,17 @@ def is_config_of(config: Path, weights: Path) -> bool:
 
 
 def write_weights(out: Path, generator: TrainedGenerator) -> str:
-    from safetensors.torch import load_file, save
-
     content = {"library": "dcgan", "version": __version__, "format": FORMAT, "file": out.name, **generator.facts}
     weights = {name: tensor.contiguous() for name, tensor in generator.network.state_dict().items()}
     with atomic_path(out.with_name(CONFIG)) as config, atomic_path(out) as temporary:
         config.write_text(json.dumps(content, indent=2) + "\n")
         temporary.write_bytes(save(weights))  # a file of save_file is readable by its owner only
         network = build_generator(load_file(temporary), json.loads(config.read_text()))
-        difference = check_export(generator, lambda inputs: network(*inputs))
-    return f"checked      by reading it back: largest difference {difference:.1g}"
+        return check_export(generator, lambda inputs: network(*inputs), "by reading it back")
 
 
 def write_hub_folder(out: Path, generator: TrainedGenerator, evaluation: Path) -> str:
-    """Write a folder for a model hub: weights, config, samples, and a model card with the metrics of the evaluation."""
+    """Write a folder for a model hub: weights, config, samples, and a model card with the evaluation's metrics."""
     grid = image_grid(generator.sample(64))
     with atomic_folder(out) as temporary:
         checked = write_weights(temporary / HUB_WEIGHTS, generator)
@@ -141,7 +138,7 @@ def write_hub_folder(out: Path, generator: TrainedGenerator, evaluation: Path) -
 
 
 def read_evaluation(path: Path, generator: TrainedGenerator) -> dict | None:
-    """Return the evaluation, None if there is none or it is of other weights."""
+    """Return the evaluation of the generator; None if there is no file, or it is of other weights."""
     try:
         evaluation = json.loads(path.read_text())
         matches = all(evaluation["checkpoint"][name] == generator.facts[name] for name in ("step", "weights", "seed"))

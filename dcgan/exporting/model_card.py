@@ -1,6 +1,5 @@
 """The model card of an exported generator, which a model hub shows."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from dcgan import __version__
@@ -20,6 +19,7 @@ def model_card(generator: TrainedGenerator, evaluation: dict[str, Any] | None) -
     """
     facts, model = generator.facts, generator.facts["config"]["model"]
     choices = {name: option for name, option in sorted(facts["choices"].items()) if name not in OMITTED_GROUPS}
+    choice_rows = "\n".join(f"| `{name}` | {option} |" for name, option in choices.items())
     kind = "A conditional" if generator.classes else "An unconditional"
     side, channels = model["image_size"], model["channels"]
     weights = "an average of the weights over the steps" if facts["weights"] == "ema" else "the last step's weights"
@@ -52,7 +52,7 @@ range [{generator.pixels.low:g}, 1]. Exported by dcgan {__version__}.
 
 | choice | |
 | --- | --- |
-{join_lines(f"| `{name}` | {option} |" for name, option in choices.items())}
+{choice_rows}
 | latent vector | {model["latent_dim"]} |
 | base channels | {model["base_channels"]} |
 
@@ -63,7 +63,11 @@ range [{generator.pixels.low:g}, 1]. Exported by dcgan {__version__}.
 
 
 def metrics_table(evaluation: dict[str, Any]) -> str:
-    judge = evaluation["judge"]
+    judge, baseline, better = evaluation["judge"], evaluation["floor"], evaluation["better"]
+    rows = "\n".join(
+        f"| `{name}` | {format_value(value)} | {format_value(baseline[name])} | {better[name]} |"
+        for name, value in evaluation["metrics"].items()
+    )
     return f"""{evaluation["n"]:,} samples. The real-data baseline is the value for as many real training images.
 The judge is dcgan's own classifier of {judge["data"]}, version {judge["version"]}, accuracy {judge["accuracy"]:.2%}
 (SHA-256 {judge["sha256"]}).
@@ -71,17 +75,7 @@ The judge is dcgan's own classifier of {judge["data"]}, version {judge["version"
 
 | metric | generated | real-data baseline | better |
 | --- | --- | --- | --- |
-{
-        join_lines(
-            f"| `{name}` | {format_value(value)} | {format_value(evaluation['floor'][name])} | "
-            f"{evaluation['better'][name]} |"
-            for name, value in evaluation["metrics"].items()
-        )
-    }"""
-
-
-def join_lines(lines: Iterable[str]) -> str:
-    return "\n".join(lines)
+{rows}"""
 
 
 def format_value(value: float | None) -> str:

@@ -21,7 +21,7 @@ from dcgan.metrics.real_images import RealStatistics
 BLOCK_SIZE = 1000
 MIN_IMAGE_SIZE = 20  # below, the reference frequencies would overlap those of the checkerboard
 STROKE_THRESHOLD = 0.6  # pixels in [0, 1] above it belong to strokes
-MIN_PIXELS = 1000
+MIN_PIXELS = 1000  # of strokes, per phase
 
 
 class Checkerboard(Metric):
@@ -78,7 +78,7 @@ def cb2(generated: Float[Tensor, "s s"], real: Float[Tensor, "s s"]) -> float:
 
 
 def phase_ripple(generated: UInt8[Tensor, "n c s s"], real: UInt8[Tensor, "m c s s"], period: int) -> float:
-    """Return how much more the strokes' brightness varies with the pixel phase than in real images: RMS in percent."""
+    """Return the RMS, in percent, of the difference between both `phase_means`, after its mean was subtracted."""
     difference = phase_means(generated, period) - phase_means(real, period)
     return 100 * (difference - difference.mean()).square().mean().sqrt().item()
 

@@ -17,10 +17,6 @@ Metrics = dict[str, Metric]
 Report = Callable[[str], None]  # called with a description of the next measurement
 
 
-def ignore_progress(description: str) -> None:
-    pass
-
-
 def require_judge_data(data: BaseDataModule) -> InMemoryDataModule:
     """Return the data module. UserError if no judge can classify its images."""
     if not isinstance(data, InMemoryDataModule):
@@ -58,7 +54,7 @@ def better_directions(metrics: Metrics) -> dict[str, str]:
 
 
 def measure(
-    metrics: Metrics, samples: ImageFeatures, real: RealStatistics, report_progress: Report = ignore_progress
+    metrics: Metrics, samples: ImageFeatures, real: RealStatistics, report_progress: Report = lambda _: None
 ) -> dict[str, float]:
     """Return all values of the samples, in the metrics' order; NaN if undefined."""
     values: dict[str, float] = {}
@@ -69,7 +65,7 @@ def measure(
 
 
 def measure_baseline(
-    metrics: Metrics, config: dict[str, Any], n: int, real: RealStatistics, report_progress: Report = ignore_progress
+    metrics: Metrics, config: dict[str, Any], n: int, real: RealStatistics, report_progress: Report = lambda _: None
 ) -> dict[str, float]:
     """Return the values of n real images, from the cache if possible; `config`, of each metric, is part of the key."""
 

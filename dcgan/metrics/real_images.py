@@ -86,11 +86,8 @@ class RealStatistics:
 
     def kth_nearest_distances(self, k: int) -> Float[Tensor, " n"]:
         """Return each test image's distance to its k-th nearest other one, in the judge's features."""
-
-        def compute() -> dict[str, Tensor]:
-            return {"radii": kth_nearest_distances(self.test.features, k)}
-
-        return load_or_compute("radii", [self.cache_key, k], compute)["radii"]
+        key = [self.cache_key, k]
+        return load_or_compute("radii", key, lambda: {"radii": kth_nearest_distances(self.test.features, k)})["radii"]
 
     @cached_property
     def train_pixels(self) -> Float[Tensor, "n d"]:
@@ -100,12 +97,12 @@ class RealStatistics:
     @cached_property
     def test_to_train_distances(self) -> Float[Tensor, "n 2"]:
         """Each test image's pixel distances to the two nearest training images."""
-
-        def compute() -> dict[str, Tensor]:
-            return {"distances": nearest_distances(flatten_pixels(self.test.judge_input), self.train_pixels)[0]}
-
         key = [self.cache_key, digest([self.train_images]), self.data.limit]
-        return load_or_compute("test_to_train", key, compute)["distances"]
+        test = flatten_pixels(self.test.judge_input)
+        cached = load_or_compute(
+            "test_to_train", key, lambda: {"distances": nearest_distances(test, self.train_pixels)[0]}
+        )
+        return cached["distances"]
 
 
 def flatten_pixels(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:

@@ -20,8 +20,7 @@ from dcgan.common.device import resolve_device
 from dcgan.common.errors import UserError
 from dcgan.data.datamodule import InMemoryDataModule
 from dcgan.data.pixel_range import resize_images
-from dcgan.metrics.judge import BATCH_SIZE, JUDGE_SIZE, SHIPPED_SHA256, Classifier, judge_path
-from dcgan.models.forward_modes import eval_mode
+from dcgan.metrics.judge import JUDGE_SIZE, SHIPPED_SHA256, Classifier, Judge, judge_path
 
 RECIPE_VERSION = 1  # increase it if judges of earlier versions are no longer comparable
 
@@ -60,16 +59,6 @@ def train_classifier(
     return network
 
 
-@torch.no_grad()
-def compute_accuracy(network: Classifier, images: UInt8[Tensor, "n 1 h w"], labels: Int64[Tensor, " n"]) -> float:
-    with eval_mode(network):
-        correct = [
-            (network(x.float() / 255).argmax(dim=1) == y).sum()
-            for x, y in zip(images.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True)
-        ]
-    return torch.stack(correct).sum().item() / len(images)
-
-
 def train(cfg: DictConfig) -> None:
     """Train a judge with conf/train_judge.yaml, save it and print its test accuracy."""
     check_int("steps", cfg.steps, 1)
@@ -91,14 +80,14 @@ def train(cfg: DictConfig) -> None:
         raise UserError(f"out must end in .safetensors, got {cfg.out}")
 
     data.prepare_data()
-    (train_images, train_labels), (test_images, test_labels) = data.load(train=True), data.load(train=False)
-    train_images, test_images = (
-        resize_images(images, JUDGE_SIZE, 1).to(device) for images in (train_images, test_images)
-    )
+    images, labels = data.load(train=True)
+    test_images, test_labels = data.load(train=False)
     torch.manual_seed(cfg.seed)
-    network = train_classifier(train_images, train_labels.to(device), cfg.steps, cfg.batch_size, cfg.lr)
-    accuracy = compute_accuracy(network, test_images, test_labels.to(device))
+    images = resize_images(images, JUDGE_SIZE, 1).to(device)
+    network = train_classifier(images, labels.to(device), cfg.steps, cfg.batch_size, cfg.lr)
     facts = {"data": data.dataset_name, "version": RECIPE_VERSION, "classes": network.logits.out_features}
+    logits = Judge(network.state_dict(), facts, device)(test_images).logits
+    accuracy = (logits.argmax(dim=1) == test_labels).double().mean().item()
     save_tensors(path, network.state_dict(), facts | {"accuracy": accuracy})
     print(f"accuracy     {accuracy:.2%} of {len(test_images):,} test images")
     print(f"judge        {path}")

@@ -14,13 +14,11 @@ from dcgan.models.layers import (
     Activation,
     ChannelsLastFlatten,
     ConditionalSequential,
-    Resampling,
+    LayerFactory,
     build_block,
-    channel_widths,
     concat_label,
+    layer_sizes,
     one_hot,
-    resolve_hidden_width,
-    split_image_size,
 )
 from dcgan.models.normalization import Normalization
 
@@ -43,9 +41,9 @@ class BaseDiscriminator(nn.Module):
         channels: Channels of an image, >= 1.
         classes: Number of labels; 0: unconditional. The one-hot label is an additional input of every layer (Mirza and
             Osindero 2014).
-        projection: The label instead adds <embedding(label), features> to the logit (Miyato and Koyama 2018, eq. 3).
-        pack: Number of images that are judged together, with one logit (PacGAN, Lin et al. 2018). Its input is then
-            single images, or the output of `pack_images`.
+        projection: Instead, the label adds <embedding(label), features> to the logit (Miyato and Koyama 2018, eq. 3).
+        pack: Number of images that are judged together, with one logit (PacGAN, Lin et al. 2018). The input is single
+            images, or packs from `pack_images`.
 
     Attributes:
         in_channels: Input channels of the first layer.
@@ -83,7 +81,9 @@ class BaseDiscriminator(nn.Module):
             self.embedding = nn.Linear(self.classes, features, bias=False)
         self.apply(init_weights)
         if spectral_norm:
-            apply_spectral_norm(self)
+            for module in list(self.modules()):
+                if isinstance(module, nn.Conv2d | nn.Linear):
+                    parametrizations.spectral_norm(module)
 
     def forward(self, x: Float[Tensor, "n c h w"], label: Int64[Tensor, " n"] | None = None) -> Float[Tensor, " m"]:
         y = one_hot(label, self.classes)
@@ -101,7 +101,7 @@ class Discriminator(BaseDiscriminator):
     Its widths mirror the generator's. There is no normalization after the first layer (DCGAN paper, section 3).
 
     Args:
-        image_size: Height and width of the images: start * 2^k pixels (see `split_image_size`).
+        image_size: Height and width of the images: start * 2^k pixels (see `layer_sizes`).
         channels: Channels of the images: 1 for grayscale, 3 for RGB.
         downsampling: Called with (in_channels, out_channels, bias=); returns a module that halves height and width.
         activation: Returns a new activation module for each hidden layer.
@@ -120,7 +120,7 @@ class Discriminator(BaseDiscriminator):
         self,
         image_size: int,
         channels: int,
-        downsampling: Resampling,
+        downsampling: LayerFactory,
         activation: Activation,
         normalization: Normalization,
         base_channels: int = 64,
@@ -132,30 +132,19 @@ class Discriminator(BaseDiscriminator):
         pack: int = 1,
     ) -> None:
         super().__init__(channels, classes, projection, pack)
-        start_size, k = split_image_size(image_size)
         check_int("base_channels", base_channels, 1)
         check_number("dropout", dropout, 0, 1, brackets="[)")
-        widths = channel_widths(k, base_channels)[::-1]
-        hidden = resolve_hidden_width(hidden_width, image_size)
-        features = widths[-1] * start_size**2
+        start_size, widths, hidden = layer_sizes(image_size, base_channels, hidden_width)
+        features = widths[0] * start_size**2
+        widths.reverse()  # D sees the largest map first
 
-        def conv(in_channels: int, out_channels: int, norm: nn.Module) -> nn.Module:
-            return build_block(partial(downsampling, in_channels, out_channels), norm, activation, dropout)
-
+        block = partial(build_block, activation=activation, dropout=dropout)
         self.down_blocks = ConditionalSequential(
-            conv(self.in_channels, widths[0], nn.Identity()),
-            *(conv(i + self.label_channels, o, normalization.conv(o)) for i, o in pairwise(widths)),
+            block(downsampling, self.in_channels, widths[0], nn.Identity()),
+            *(block(downsampling, i + self.label_channels, o, normalization.conv(o)) for i, o in pairwise(widths)),
         )
         head = OrderedDict[str, nn.Module](flatten=ChannelsLastFlatten())
         if hidden:
-            dense = partial(nn.Linear, features + self.label_channels, hidden)
-            head["hidden"] = build_block(dense, normalization.dense(hidden), activation, dropout)
+            head["hidden"] = block(nn.Linear, features + self.label_channels, hidden, normalization.dense(hidden))
         self.head = ConditionalSequential(head)
         self.finalize(hidden or features, spectral_norm)
-
-
-def apply_spectral_norm(network: nn.Module) -> None:
-    """Add spectral norm to every convolution and dense layer of the network, in place."""
-    for module in list(network.modules()):
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            parametrizations.spectral_norm(module)

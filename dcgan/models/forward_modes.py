@@ -1,4 +1,4 @@
-"""Context managers that change what a forward pass leaves behind, and the first running statistics of batch norm."""
+"""Context managers for forward passes, and the initial running statistics of batch norm."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,8 +53,8 @@ def eval_mode(*networks: nn.Module) -> Iterator[None]:
 def init_running_stats(network: nn.Module, *batch: Tensor | None) -> None:
     """Set the running statistics of batch norm to those of the batch.
 
-    A new network then generates in eval mode what it generates in training mode. From (0, 1) the statistics would need
-    some 50 steps, and samples until then would be grey.
+    A new network then generates the same in eval mode as in training mode. PyTorch's initial statistics, mean 0 and
+    variance 1, would need some 50 steps to adapt; until then, samples would be grey.
     """
     norms = batch_norms(network)
     momenta = [norm.momentum for norm in norms]

@@ -14,16 +14,14 @@ from dcgan.models.layers import (
     Activation,
     ChannelsLastUnflatten,
     ConditionalSequential,
-    Resampling,
+    LayerFactory,
     build_block,
-    channel_widths,
     concat_label,
+    layer_sizes,
     one_hot,
-    resolve_hidden_width,
-    split_image_size,
 )
 from dcgan.models.normalization import Normalization
-from dcgan.models.prior import Prior
+from dcgan.models.prior import RNG, Prior
 
 
 class BaseGenerator(nn.Module):
@@ -68,9 +66,7 @@ class BaseGenerator(nn.Module):
         x = self.up_blocks(self.start(z, y), y)
         return self.output_activation(self.to_image(concat_label(x, y)))
 
-    def sample_z(
-        self, n: int, device: torch.device, rng: torch.Generator | None = None
-    ) -> Float[Tensor, "n latent_dim"]:
+    def sample_z(self, n: int, device: torch.device, rng: RNG = None) -> Float[Tensor, "n latent_dim"]:
         """Sample n latent vectors on `device` from `rng`, a generator on that device (default: its global one)."""
         return self.prior(n, self.latent_dim, device, rng)
 
@@ -79,7 +75,7 @@ class Generator(BaseGenerator):
     """The DCGAN generator: z -> (dense hidden layer) -> start map -> k upsampling layers -> image.
 
     Args:
-        image_size: Height and width of the images: start * 2^k pixels (see `split_image_size`).
+        image_size: Height and width of the images: start * 2^k pixels (see `layer_sizes`).
         channels: Channels of the images: 1 for grayscale, 3 for RGB.
         upsampling: Called with (in_channels, out_channels, bias=); returns a module that doubles height and width.
         activation: Returns a new activation module for each hidden layer.
@@ -100,7 +96,7 @@ class Generator(BaseGenerator):
         self,
         image_size: int,
         channels: int,
-        upsampling: Resampling,
+        upsampling: LayerFactory,
         activation: Activation,
         normalization: Normalization,
         output_activation: nn.Module,
@@ -111,18 +107,13 @@ class Generator(BaseGenerator):
         classes: int = 0,
     ) -> None:
         super().__init__(prior, latent_dim, channels, base_channels, classes)
-        start_size, k = split_image_size(image_size)
-        widths = channel_widths(k, base_channels)
-        hidden = resolve_hidden_width(hidden_width, image_size)
+        start_size, widths, hidden = layer_sizes(image_size, base_channels, hidden_width)
 
-        def dense(in_features: int, out_features: int) -> nn.Module:
-            layer = partial(nn.Linear, in_features + classes, out_features)
-            return build_block(layer, normalization.dense(out_features), activation)
+        def dense(inputs: int, outputs: int) -> nn.Module:
+            return build_block(nn.Linear, inputs + classes, outputs, normalization.dense(outputs), activation)
 
-        def conv(layer: Resampling, in_channels: int, out_channels: int) -> nn.Module:
-            return build_block(
-                partial(layer, in_channels + classes, out_channels), normalization.conv(out_channels), activation
-            )
+        def conv(layer: LayerFactory, inputs: int, outputs: int) -> nn.Module:
+            return build_block(layer, inputs + classes, outputs, normalization.conv(outputs), activation)
 
         if hidden:
             start = OrderedDict(
@@ -131,7 +122,7 @@ class Generator(BaseGenerator):
                 to_map=ChannelsLastUnflatten(widths[0], start_size),
             )
         else:
-            # from a map of one pixel: the stride changes nothing but `fan_in`, since each output has one input pixel
+            # The input has one pixel, so that the stride does not change the output. It is set for `fan_in`.
             projection = partial(nn.ConvTranspose2d, kernel_size=start_size, stride=start_size)
             start = OrderedDict(
                 to_map=ChannelsLastUnflatten(latent_dim, 1), project=conv(projection, latent_dim, widths[0])

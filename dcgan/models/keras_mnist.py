@@ -45,16 +45,13 @@ class KerasGenerator(BaseGenerator):
         check_image_size(image_size)
         start_size, wide, narrow = image_size // 4, 2 * base_channels, base_channels
 
-        projection = partial(nn.Linear, latent_dim + classes, wide * start_size**2)
-        self.start = ConditionalSequential(
-            OrderedDict(
-                project=build_block(projection, nn.Identity(), activation),
-                to_map=ChannelsLastUnflatten(wide, start_size),
-            )
-        )
+        block = partial(build_block, activation=activation)
+        project = block(nn.Linear, latent_dim + classes, wide * start_size**2, nn.Identity())
+        to_map = ChannelsLastUnflatten(wide, start_size)
+        self.start = ConditionalSequential(OrderedDict(project=project, to_map=to_map))
         self.up_blocks = ConditionalSequential(
-            build_block(partial(UpsampleConv, wide + classes, wide), normalization.conv(wide), activation),
-            build_block(partial(UpsampleConv, wide + classes, narrow), normalization.conv(narrow), activation),
+            block(UpsampleConv, wide + classes, wide, normalization.conv(wide)),
+            block(UpsampleConv, wide + classes, narrow, normalization.conv(narrow)),
         )
         self.to_image = nn.Conv2d(narrow + classes, channels, 3, padding=1)
         self.output_activation = output_activation
@@ -87,14 +84,15 @@ class KerasDiscriminator(BaseDiscriminator):
         check_int("base_channels", base_channels, 2)
         check_number("dropout", dropout, 0, 1, brackets="[)")
         w1, w2, w3, w4 = base_channels // 2, base_channels, 2 * base_channels, 4 * base_channels
-        planes = self.label_channels
         conv = partial(nn.Conv2d, kernel_size=3, padding=1)
+        strided_conv = partial(conv, stride=2)
 
+        block = partial(build_block, activation=activation, dropout=dropout)
         self.down_blocks = ConditionalSequential(
-            build_block(partial(conv, self.in_channels, w1, stride=2), nn.Identity(), activation, dropout),
-            build_block(partial(PaddedConv, w1 + planes, w2), normalization.conv(w2), activation, dropout),
-            build_block(partial(conv, w2 + planes, w3, stride=2), normalization.conv(w3), activation, dropout),
-            build_block(partial(conv, w3 + planes, w4, stride=1), normalization.conv(w4), activation, dropout),
+            block(strided_conv, self.in_channels, w1, nn.Identity()),
+            block(padded_conv, w1 + self.label_channels, w2, normalization.conv(w2)),
+            block(strided_conv, w2 + self.label_channels, w3, normalization.conv(w3)),
+            block(conv, w3 + self.label_channels, w4, normalization.conv(w4)),
         )
         map_size = (image_size // 4 + 2) // 2  # two strides, one padded row, a stride that rounds up
         self.head = ConditionalSequential(ChannelsLastFlatten())
@@ -102,17 +100,14 @@ class KerasDiscriminator(BaseDiscriminator):
         set_momentum(self)
 
 
-class PaddedConv(nn.Sequential):
-    """A 3x3 convolution of stride 2, then a row of zeros at the bottom and a column of zeros on the right."""
-
-    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=bias), nn.ZeroPad2d((0, 1, 0, 1))
-        )
+def padded_conv(in_channels: int, out_channels: int, bias: bool) -> nn.Module:
+    """Return a 3x3 convolution of stride 2 that adds a row of zeros at the bottom and a column on the right."""
+    conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=bias)
+    return nn.Sequential(conv, nn.ZeroPad2d((0, 1, 0, 1)))
 
 
 def set_momentum(network: nn.Module) -> None:
-    """Set the momentum of the network's batch norms, if any, to the tutorials'."""
+    """Give the network's batch norms, if any, the momentum of the tutorials."""
     for norm in batch_norms(network):
         norm.momentum = MOMENTUM
 

@@ -1,5 +1,6 @@
 """Building blocks of both networks: sizes, hidden layers, labels as input, and channels-last reshaping."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
@@ -10,15 +11,28 @@ from dcgan.common.arg_checks import check_int
 from dcgan.common.errors import first_line
 
 Activation = Callable[[], nn.Module]  # returns a new module per call: two layers must not share a PReLU's slope
-Resampling = Callable[..., nn.Module]  # called with in_channels, out_channels and bias=
+LayerFactory = Callable[..., nn.Module]  # called with (in_channels, out_channels, bias=)
 WeightLayer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 
 # --- sizes
 
 
-def split_image_size(image_size: int) -> tuple[int, int]:
-    """Return (start, k) with image_size = start * 2^k, 4 <= start <= 7 and k >= 1; raise ValueError if impossible."""
+def layer_sizes(image_size: int, base_channels: int, hidden_width: int | None) -> tuple[int, list[int], int]:
+    """Return the sizes that both networks share: D mirrors G.
+
+    Args:
+        image_size: Height and width of the images: start * 2^k pixels, 4 <= start <= 7, k >= 1.
+        base_channels: Channels of the largest map, >= 1; twice as many per smaller map, up to 8 times.
+        hidden_width: Width of the dense hidden layer. 0: none. None: 1024 below 64 x 64 pixels, else 0.
+
+    Returns:
+        The size `start` of the smallest map, the channels of all k maps (smallest map first), the hidden width.
+
+    Raises:
+        ValueError: A size is out of range.
+    """
     check_int("image_size", image_size, 1)
+    check_int("hidden_width", hidden_width, 0, optional=True)
     valid = sorted(start * 2**k for start in range(4, 8) for k in range(1, 10))
     if image_size not in valid:
         nearest = sorted(valid, key=lambda size: abs(size - image_size))[:2]
@@ -27,36 +41,31 @@ def split_image_size(image_size: int) -> tuple[int, int]:
             f"got {image_size}; the nearest are {min(nearest)} and {max(nearest)}"
         )
     k = (image_size // 4).bit_length() - 1
-    return image_size >> k, k
-
-
-def channel_widths(k: int, base_channels: int) -> list[int]:
-    """Return the channels of k maps, the smallest map first: base_channels * min(8, 2^(k-1-i)) for i = 0..k-1."""
-    return [base_channels * min(8, 2 ** (k - 1 - i)) for i in range(k)]
-
-
-def resolve_hidden_width(hidden_width: int | None, image_size: int) -> int:
-    """Return the width of the dense hidden layer. None means 1024 below 64 x 64 pixels, else 0 (no such layer)."""
+    channels = [base_channels * min(8, 2**i) for i in reversed(range(k))]
     if hidden_width is None:
-        return 1024 if image_size < 64 else 0
-    check_int("hidden_width", hidden_width, 0)
-    return hidden_width
+        hidden_width = 1024 if image_size < 64 else 0
+    return image_size >> k, channels, hidden_width
 
 
 # --- hidden layers
 
 
 def build_block(
-    layer: Callable[..., nn.Module], norm: nn.Module, activation: Activation, dropout: float = 0.0
+    layer: LayerFactory, inputs: int, outputs: int, norm: nn.Module, activation: Activation, dropout: float = 0.0
 ) -> nn.Sequential:
     """Return layer, normalization, activation and dropout as one module.
 
-    `layer` is called with bias=False if a normalization follows, which would cancel a bias. nn.Identity means no
-    normalization.
+    Args:
+        layer: Called with (inputs, outputs, bias=), with bias=False if a normalization follows, which would cancel it.
+        inputs: Input channels, or features of a dense layer.
+        outputs: Output channels or features.
+        norm: nn.Identity means no normalization.
+        activation: Returns a new activation module.
+        dropout: Probability; 0: no dropout.
     """
-    block = nn.Sequential()
-    block.add_module("layer", layer(bias=isinstance(norm, nn.Identity)))
-    if not isinstance(norm, nn.Identity):
+    has_norm = not isinstance(norm, nn.Identity)
+    block = nn.Sequential(OrderedDict(layer=layer(inputs, outputs, bias=not has_norm)))
+    if has_norm:
         block.add_module("norm", norm)
     block.add_module("activation", build_activation(activation))
     if dropout:

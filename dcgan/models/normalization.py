@@ -1,14 +1,21 @@
-"""Normalization layers: each choice provides a layer for dense features and one for maps.
-
-`nn.Identity` means no normalization: the layer before it then keeps its bias.
-"""
+"""Normalization: each choice provides a layer for dense features and one for maps."""
 
 from torch import nn
 
 from dcgan.common.arg_checks import check_number
 
 
-class BatchNorm:
+class Normalization:
+    """Base class: normalizes nothing. A layer that `nn.Identity` follows keeps its bias."""
+
+    def dense(self, features: int) -> nn.Module:
+        return nn.Identity()
+
+    def conv(self, channels: int) -> nn.Module:
+        return nn.Identity()
+
+
+class BatchNorm(Normalization):
     """Batch normalization (Ioffe and Szegedy 2015): per feature of a dense layer, per channel of a map.
 
     Args:
@@ -29,17 +36,14 @@ class BatchNorm:
         return nn.BatchNorm2d(channels, momentum=self.momentum)
 
 
-class InstanceNorm:
+class InstanceNorm(Normalization):
     """Instance normalization (Ulyanov et al. 2016) of maps, per image and channel; none for dense layers."""
-
-    def dense(self, features: int) -> nn.Module:
-        return nn.Identity()
 
     def conv(self, channels: int) -> nn.Module:
         return nn.InstanceNorm2d(channels, affine=True)
 
 
-class LayerNorm:
+class LayerNorm(Normalization):
     """Layer normalization (Ba et al. 2016): per image, over all features or the complete map."""
 
     def dense(self, features: int) -> nn.Module:
@@ -49,17 +53,10 @@ class LayerNorm:
         return nn.GroupNorm(1, channels)
 
 
-class NoNorm:
+class NoNorm(Normalization):
     """No normalization."""
 
-    def dense(self, features: int) -> nn.Module:
-        return nn.Identity()
 
-    def conv(self, channels: int) -> nn.Module:
-        return nn.Identity()
-
-
-Normalization = BatchNorm | InstanceNorm | LayerNorm | NoNorm
 BATCH_NORM_LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 

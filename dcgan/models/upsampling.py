@@ -13,19 +13,14 @@ class TransposedConv(nn.ConvTranspose2d):
 
     Args:
         kernel_size: Height and width of the kernel, >= 2. Even kernels cover every output pixel equally often, odd ones
-            do not (Odena et al. 2016); at initialization all leave a checkerboard (experiments/upsampling).
+            do not (Odena et al. 2016). At initialization, both leave a checkerboard (experiments/upsampling).
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True, *, kernel_size: int = 4) -> None:
         check_int("kernel_size", kernel_size, 2)
+        padding, output_padding = (kernel_size - 1) // 2, kernel_size % 2
         super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=2,
-            padding=(kernel_size - 1) // 2,
-            output_padding=kernel_size % 2,
-            bias=bias,
+            in_channels, out_channels, kernel_size, 2, padding=padding, output_padding=output_padding, bias=bias
         )
 
 
@@ -41,10 +36,8 @@ class UpsampleConv(nn.Sequential):
     ) -> None:
         if interpolation not in ("nearest", "bilinear"):
             raise ValueError(f"interpolation must be nearest or bilinear, got {interpolation!r}")
-        super().__init__(
-            nn.Upsample(scale_factor=2, mode=interpolation),
-            nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias),
-        )
+        conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)
+        super().__init__(nn.Upsample(scale_factor=2, mode=interpolation), conv)
 
 
 class PixelShuffleConv(nn.Module):

@@ -21,8 +21,6 @@ CONFIDENCE = 0.9  # the judge's lowest probability for an image that counts as i
 QUARTILE = 0.25  # share of a digit's images that count as thick, thin, slanted or upright
 GRID = 3
 MAX_POOL = 100_000
-# Rows of random numbers per term, of which the picture needs the first: with fewer, the picture of a seed would change.
-RANDOM_ROWS = 1000
 STROKES = {"thickness": thickness, "slant": slant}
 ADJECTIVES = {  # stroke measure, and the sign of its end
     "thick": ("thickness", 1),
@@ -175,10 +173,9 @@ class Arithmetic(SamplingMode):
                 raise UserError(f"there is no digit {term.digit}: the judge knows {classes} classes")
         rng = derive_generator(torch.device("cpu"), self.seed, Stream.ARITHMETIC)
         pool = Pool.generate(source, self.pool, self.seed)
-        picked = [pool.pick(term, RANDOM_ROWS, self.average, rng)[0] for term in self.terms]
+        picked = [pool.pick(term, 1, self.average, rng)[0] for term in self.terms]
         means = [z.mean(dim=0, keepdim=True) for z in picked]
         center = means[0] - means[1] + means[2]
-        self.noise((RANDOM_ROWS, center.shape[1]), rng)
         cells = center + self.noise_scale * self.noise((GRID**2, center.shape[1]), rng)
         cells[GRID**2 // 2] = center[0]
         images = generate_term(source, cells, self.result)

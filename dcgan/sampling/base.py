@@ -1,5 +1,6 @@
 """The inputs and outputs of the modes of `python -m dcgan.sample`."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,6 @@ from dcgan.common.errors import UserError
 from dcgan.common.image_grid import add_caption, display_scale, enlarge, image_grid, mosaic, pad_to_same_width
 from dcgan.common.progress import progress_bar
 from dcgan.metrics.judge import Judge, MissingJudgeError, load_judge
-from dcgan.runs.run_dir import run_dir_of
 from dcgan.sampling.trained_generator import TrainedGenerator, load_generator
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class SampleSource:
-    """The generator, its judge and its training images, each loaded on first use.
+    """A trained generator, its judge and its training images, each loaded on first use.
 
     Args:
-        checkpoint: Path of a checkpoint or an export, None if there is none.
+        checkpoint: Path of a checkpoint or an export; None for a mode that needs no generator.
         device: "auto", "cpu" or "cuda".
         batch_size: Images per batch, >= 1.
-        load_datamodule: Returns the data module of the training images; None: there are none.
+        load_datamodule: Returns the data module of the training images; None for a mode that needs none.
     """
 
     checkpoint: Path | None
@@ -49,10 +49,6 @@ class SampleSource:
             raise UserError("this mode needs a trained generator: give checkpoint=RUN/checkpoints/last.ckpt")
         return self.checkpoint
 
-    @property
-    def run_dir(self) -> Path:
-        return self.path if self.path.is_dir() else run_dir_of(self.path) or self.path.parent
-
     @cached_property
     def generator(self) -> TrainedGenerator:
         return load_generator(self.path, self.device)
@@ -65,17 +61,14 @@ class SampleSource:
         self, z: Float[Tensor, "n latent_dim"], label: Int64[Tensor, " n"] | None = None
     ) -> UInt8[Tensor, "n c h w"]:
         """Generate the images of z, with a progress bar."""
-        batches = []
+        batches = self.generator.generate(z, label, self.batch_size)
         with progress_bar() as progress:
-            task = progress.add_task(f"generating {len(z):,} images", total=len(z))
-            for batch in self.generator.generate(z, label, self.batch_size):
-                batches.append(batch)
-                progress.update(task, advance=len(batch))
-        return torch.cat(batches)
+            n_batches, description = math.ceil(len(z) / self.batch_size), f"generating {len(z):,} images"
+            return torch.cat(list(progress.track(batches, n_batches, description=description)))
 
 
 def load_matching_judge(generator: TrainedGenerator) -> Judge:
-    """Return the judge of the generator's data set, on its device. UserError if there is none."""
+    """Return the judge of the generator's data set, on the generator's device. UserError if there is none."""
     if generator.facts["config"]["model"]["channels"] != 1:
         raise UserError("judges need grayscale images, but this generator has several channels")
     try:
@@ -98,9 +91,9 @@ class ImageSheet:
     Args:
         images: The images.
         columns: Images per row.
-        captions: A caption per image.
-        labels: The labels that a conditional model has generated the images of.
-        compose: Returns the picture for a scale as in `picture`; overrides the layout in rows.
+        captions: A caption per image, if any.
+        labels: The label per image that a conditional model was given, if any.
+        compose: Returns the picture for the `scale` of `picture`; None: the images in rows.
         notes: Lines to print.
     """
 
@@ -125,7 +118,7 @@ class ImageSheet:
 
 @dataclass(frozen=True, eq=False)
 class Animation:
-    """Frames of a .gif that repeats, with a caption per frame, if any, and lines to print."""
+    """Frames of a looping .gif, with a caption per frame, if any, and lines to print."""
 
     frames: list[Picture]
     captions: list[str] | None = None
@@ -137,35 +130,41 @@ class Animation:
         return add_captions([enlarge(frame, factor) for frame in self.frames], self.captions)
 
 
+@dataclass
 class SamplingMode:
-    """A kind of picture that `python -m dcgan.sample` makes.
+    """A kind of picture that `python -m dcgan.sample` makes. A subclass defines `image_sheet`.
 
     Args:
         n: Images of a sheet, or frames of an animation, 1 to 10,000,000; None: the mode's default.
         seed: Seed of the latent vectors, >= 0.
         nrow: Images per row, >= 1; None: the mode's default.
+        label: Class of all images; None: the mode's default.
 
     Raises:
         ValueError: An argument is out of range.
     """
 
-    def __init__(self, n: int | None, seed: int, nrow: int | None = None) -> None:
-        check_int("n", n, 1, MAX_IMAGES, optional=True)
-        check_int("seed", seed, 0)
-        check_int("nrow", nrow, 1, optional=True)
-        self.n, self.seed, self.nrow = n, seed, nrow
+    n: int | None
+    seed: int
+    nrow: int | None = None
+    label: int | None = None
+
+    def __post_init__(self) -> None:
+        check_int("n", self.n, 1, MAX_IMAGES, optional=True)
+        check_int("seed", self.seed, 0)
+        check_int("nrow", self.nrow, 1, optional=True)
 
     def image_sheet(self, source: SampleSource) -> ImageSheet:
         raise NotImplementedError
 
     def animation(self, source: SampleSource) -> Animation:
-        """Return the images of the sheet, one per frame."""
+        """Return an animation with one image of the sheet per frame."""
         sheet = self.image_sheet(source)
         return Animation([image_grid(image[None], 1) for image in sheet.images], sheet.captions, sheet.notes)
 
 
 def choose(name: str, options: dict[str, T], value: str) -> T:
-    """Return the option of that name. ValueError if there is none."""
+    """Return `options[value]`. ValueError, with the argument's name, if there is no such option."""
     if value not in options:
         raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}")
     return options[value]

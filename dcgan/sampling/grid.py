@@ -18,12 +18,8 @@ class Grid(SamplingMode):
         n: Images; None: 64, or 10 per class of a conditional model.
         seed: Seed of the latent vectors, >= 0.
         nrow: Images per row; None: about square, or one row per class.
-        label: Class of all images; None: a conditional model fills each row with another class.
+        label: Class of all images; None: each row of a conditional model shows the next class.
     """
-
-    def __init__(self, n: int | None, seed: int, nrow: int | None, label: int | None) -> None:
-        super().__init__(n, seed, nrow)
-        self.label = label
 
     def image_sheet(self, source: SampleSource) -> ImageSheet:
         classes = source.generator.classes

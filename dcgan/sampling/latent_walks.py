@@ -1,6 +1,7 @@
 """Walks through the latent space: interpolation between vectors, and traversal of single directions."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dcgan.common.arg_checks import check_ints, check_number
-from dcgan.common.errors import UserError, first_line
+from dcgan.common.errors import UserError
 from dcgan.common.image_grid import image_grid
+from dcgan.common.npy_files import read_npy
 from dcgan.models.generator import BaseGenerator
 from dcgan.sampling.base import Animation, ImageSheet, SampleSource, SamplingMode, choose
 
@@ -22,11 +24,12 @@ Z = Float[Tensor, "n latent_dim"]
 def slerp(a: Z, b: Z, t: float) -> Z:
     """Interpolate from a (t = 0) to b (t = 1) on the sphere (White 2016, "Sampling generative networks").
 
-    The length changes linearly. Vectors of a normal prior have about the same length, which `torch.lerp` shortens.
+    The length changes linearly. Vectors of a normal prior have about the same length; linear interpolation would
+    pass through shorter ones.
     """
     length_a, length_b = (x.norm(dim=1, keepdim=True).clamp_min(1e-12) for x in (a, b))
     angle = ((a / length_a) * (b / length_b)).sum(dim=1, keepdim=True).clamp(-1, 1).acos()
-    # parallel vectors are interpolated linearly; between opposite ones there is no unique shortest path
+    # parallel and opposite vectors: the formula divides by zero, so their directions are interpolated linearly
     parallel = angle.sin() < 1e-6
     sine = angle.sin().masked_fill(parallel, 1)
     weight_a = torch.where(parallel, 1 - t, ((1 - t) * angle).sin() / sine)
@@ -39,12 +42,12 @@ PATHS: dict[str, Callable[[Z, Z, float], Z]] = {"spherical": slerp, "linear": to
 
 
 def default_steps(n: int) -> int:
-    """Return the largest divisor of n from 2 to 10, so that all rows are full; n itself if there is none."""
+    """Return the largest divisor of n from 2 to 10, which fills all rows; n itself if there is none."""
     return next((steps for steps in range(min(n, DEFAULT_STEPS), 1, -1) if n % steps == 0), n)
 
 
 class Walk(SamplingMode):
-    """Several walks: one row of steps per walk in a sheet, side by side and back again in an animation.
+    """Several walks. A sheet has one row of steps per walk; an animation shows them side by side, there and back.
 
     Args:
         n: Images of a sheet, a multiple of nrow, or frames of an animation; None: 8 rows, or 40 frames.
@@ -53,12 +56,8 @@ class Walk(SamplingMode):
         label: Class of all images; None: a conditional model samples a class per walk.
     """
 
-    def __init__(self, n: int | None, seed: int, nrow: int | None, label: int | None) -> None:
-        super().__init__(n, seed, nrow)
-        self.label = label
-
     def positions(self, source: SampleSource, walks: int | None) -> Callable[[float], Z]:
-        """Return the function from t in [0, 1] to the walks' positions. walks=None: the default number of walks."""
+        """Return a function from t in [0, 1] to the position of each walk. walks=None: the default number of walks."""
         raise NotImplementedError
 
     def labels(self, source: SampleSource, walks: int) -> Int64[Tensor, " walks"] | None:
@@ -85,18 +84,22 @@ class Walk(SamplingMode):
         return Animation([image_grid(frame, walks) for frame in images.split(walks)])
 
 
+@dataclass(kw_only=True)
 class Interpolate(Walk):
     """Walks from one latent vector to another (DCGAN paper, section 6.1).
 
     Args:
         path: "spherical" or "linear".
-        z: An .npy file of latent vectors: a walk from the first to the second, from the third to the fourth, ...;
+        z: An .npy file of latent vectors: one walk from the first to the second, one from the third to the fourth, ...;
             None: random vectors.
     """
 
-    def __init__(self, n: int | None, seed: int, nrow: int | None, label: int | None, path: str, z: str | None) -> None:
-        super().__init__(n, seed, nrow, label)
-        self.path, self.z = choose("path", PATHS, path), z
+    path: str
+    z: str | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose("path", PATHS, self.path)
 
     def positions(self, source: SampleSource, walks: int | None) -> Callable[[float], Z]:
         if self.z is None:
@@ -107,20 +110,16 @@ class Interpolate(Walk):
             if 2 * walks > len(ends):
                 raise UserError(f"{walks} walks need {2 * walks} vectors, but {self.z} has {len(ends)}")
             ends = ends[: 2 * walks]
-        return lambda t: self.path(ends[::2], ends[1::2], t)
+        return lambda t: PATHS[self.path](ends[::2], ends[1::2], t)
 
 
 def load_latents(path: Path, latent_dim: int) -> Z:
     """Load an even number of latent vectors from an .npy file. UserError if it holds anything else."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path} cannot be read as an .npy file ({first_line(error)}): z= takes vectors") from error
-    shape: tuple[int, ...] = getattr(array, "shape", ())  # an .npz has none
-    if len(shape) != 2 or shape[1] != latent_dim or shape[0] % 2 or not shape[0] or array.dtype.kind not in "fiu":
+    array = read_npy(path)
+    if array.shape[1:] != (latent_dim,) or len(array) % 2 or not len(array) or array.dtype.kind not in "fiu":
         raise UserError(
-            f"the vectors in {path} must be an even number x {latent_dim} of numbers, got "
-            f"{' x '.join(map(str, shape)) or 'no array'}"
+            f"z must be an even number of vectors of {latent_dim} numbers, but the array in {path} has shape "
+            f"{array.shape} and type {array.dtype}"
         )
     z = torch.from_numpy(array.astype(np.float64)).float()
     if not z.isfinite().all():
@@ -128,34 +127,30 @@ def load_latents(path: Path, latent_dim: int) -> Z:
     return z
 
 
+@dataclass(kw_only=True)
 class Traverse(Walk):
-    """Walks along one direction each, from -extent to +extent of the same latent vector, with the same label.
+    """Walks that each move the same latent vector along another direction, with the same label.
 
     Args:
         along: "principal", the directions to which the first layer responds most, strongest first (Shen and Zhou 2021,
             "Closed-form factorization of latent semantics"), or "coordinate", the axes of z.
         directions: Indices of the directions, >= 0; None: the first ones.
-        extent: In standard deviations of a normal prior, > 0.
+        extent: A walk's coordinate along its direction goes from -extent to +extent, in standard deviations of a normal
+            prior, > 0.
     """
 
-    def __init__(
-        self,
-        n: int | None,
-        seed: int,
-        nrow: int | None,
-        label: int | None,
-        along: str,
-        directions: list[int] | None,
-        extent: float,
-    ) -> None:
-        super().__init__(n, seed, nrow, label)
-        choose("along", DIRECTIONS, along)
-        if directions is not None:
-            check_ints("directions", directions, 0)
-            if not directions:
+    along: str
+    directions: list[int] | None
+    extent: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose("along", DIRECTIONS, self.along)
+        if self.directions is not None:
+            check_ints("directions", self.directions, 0)
+            if not self.directions:
                 raise ValueError("directions must be null or a list of at least one index, got []")
-        check_number("extent", extent, 0, float("inf"), brackets="()")
-        self.along, self.directions, self.extent = along, directions, extent
+        check_number("extent", self.extent, 0, float("inf"), brackets="()")
 
     def positions(self, source: SampleSource, walks: int | None) -> Callable[[float], Z]:
         indices = list(range(walks or DEFAULT_ROWS)) if self.directions is None else self.directions
@@ -176,7 +171,7 @@ def principal_directions(model: BaseGenerator) -> Float[Tensor, "latent_dim late
     weight: Tensor = next(p for p in model.parameters() if p.dim() > 1)
     if weight.dim() == 4:  # a transposed convolution: (latent_dim, channels, height, width)
         weight = weight.flatten(1).T
-    weight = weight[:, : model.latent_dim].cpu()  # the label follows z
+    weight = weight[:, : model.latent_dim].cpu()  # further inputs are the label
     return torch.linalg.eigh(weight.T @ weight).eigenvectors.T.flip(0)
 
 

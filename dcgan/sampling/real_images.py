@@ -20,13 +20,13 @@ class RealImages(SamplingMode):
 
     def image_sheet(self, source: SampleSource) -> ImageSheet:
         if source.load_datamodule is None:
-            raise UserError("this source has no training images")
+            raise UserError("mode=data needs training images, but this source has no data module")
         data = source.load_datamodule()
         data.prepare_data()
         data.setup("fit")
         rng = derive_generator(torch.device("cpu"), self.seed, Stream.SAMPLES)
         order = torch.randperm(data.n_images, generator=rng)
         images, captions = data.examples(order[: self.n or DEFAULT_N].tolist())
-        # to the networks' range and back: what they see
+        # to the networks' range and back, as a network sees them
         images = data.pixels.decode(data.pixels.encode(images))
         return ImageSheet(images, self.nrow or round(len(images) ** 0.5), captions)

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dcgan.checkpoints.io import REQUIRED, check_format, check_types, read_checkpoint
@@ -24,7 +26,7 @@ from dcgan.models.prior import Prior
 
 LATENT_BLOCK = 64
 BATCH_SIZE = 200  # larger batches are not faster: experiments/sampling
-BATCH_MULTIPLE = 32  # batches are padded to a multiple of it: all sizes then use the same arithmetic
+BATCH_MULTIPLE = 32  # batches are padded to a multiple of it, so that all batch sizes use the same arithmetic
 # files of an export
 CONFIG = "config.json"
 HUB_WEIGHTS = "model.safetensors"
@@ -43,9 +45,9 @@ def sample_latents(model: BaseGenerator, n: int, seed: int) -> Float[Tensor, "n 
 
 
 def sample_labels(model: BaseGenerator, n: int, seed: int) -> Int64[Tensor, " n"] | None:
-    """Return n labels on the CPU with the class frequencies of the training images; label i depends only on (seed, i).
+    """Return n labels on the CPU, sampled with the training images' class frequencies; None if unconditional.
 
-    None for an unconditional model.
+    Label i depends only on (seed, i).
     """
     if not model.classes:
         return None
@@ -69,8 +71,8 @@ class TrainedGenerator:
         network: The generator's network.
         pixels: Maps its range to pixels.
         device: Where the network is.
-        facts: The metadata of an export: "config" (of "model" and "output"), "dataset" (name), "step", "weights"
-            ("ema" or "generator"), "seed" and "choices" (the chosen option of each config group).
+        facts: Metadata, which an export stores: "config" (of "model" and "output"), "dataset" (its name), "step",
+            "weights" ("ema" or "generator"), "seed" and "choices" (the chosen option of each config group).
     """
 
     network: BaseGenerator
@@ -120,7 +122,7 @@ class TrainedGenerator:
         Args:
             n: Images, >= 1.
             seed: Seed of the latent vectors and labels, >= 0.
-            label: Class of all images; None: a conditional model samples classes as frequent as in training.
+            label: Class of all images; None: classes of a conditional model are sampled as in training.
             batch_size: Images per batch, >= 1.
 
         Raises:
@@ -136,8 +138,8 @@ def load_generator(path: str | Path, device: str = "auto") -> TrainedGenerator:
     """Load the generator of a checkpoint or an export. Nothing in the file can run code.
 
     Args:
-        path: A checkpoint (its average of the weights, if any, is used), a .safetensors file next to its config.json,
-            or a folder with both.
+        path: A checkpoint (with EMA weights, these are used), a .safetensors file next to its config.json, or a folder
+            with both.
         device: "cpu", "cuda", or "auto" for a GPU if there is one.
 
     Raises:
@@ -155,7 +157,17 @@ def load_generator(path: str | Path, device: str = "auto") -> TrainedGenerator:
 
 def generator_of_checkpoint(checkpoint: dict[str, Any], device: str) -> TrainedGenerator:
     """Return the generator of a checkpoint that was already read; see `load_generator`."""
-    return assemble_generator(*extract_generator(checkpoint), device)
+    config, weights = checkpoint["config"], checkpoint["state_dict"]
+    ema = any(name.startswith("ema.") for name in weights)
+    facts = {
+        "dataset": checkpoint["dataset"],
+        "step": checkpoint["step"],
+        "weights": "ema" if ema else "generator",
+        "seed": config["seed"],
+        "choices": checkpoint["choices"],
+        "config": {"model": config["model"], "output": config["output"]},
+    }
+    return assemble_generator(strip_prefix(weights, "ema.network." if ema else "generator."), facts, device)
 
 
 def assemble_generator(weights: dict[str, Tensor], facts: dict[str, Any], device: str) -> TrainedGenerator:
@@ -173,25 +185,8 @@ def build_generator(weights: dict[str, Tensor], facts: dict[str, Any]) -> BaseGe
     return network
 
 
-def extract_generator(checkpoint: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the weights that generate samples, and the facts of a `TrainedGenerator`."""
-    config, ema = checkpoint["config"], any(name.startswith("ema.") for name in checkpoint["state_dict"])
-    facts = {
-        "dataset": checkpoint["dataset"],
-        "step": checkpoint["step"],
-        "weights": "ema" if ema else "generator",
-        "seed": config["seed"],
-        "choices": checkpoint["choices"],
-        "config": {"model": config["model"], "output": config["output"]},
-    }
-    return strip_prefix(checkpoint["state_dict"], "ema.network." if ema else "generator."), facts
-
-
 def read_export(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read weights and facts of a .safetensors export. UserError if it is missing, damaged or not an export."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     config = path.with_name(CONFIG)
     for file in (path, config):
         if not file.is_file():

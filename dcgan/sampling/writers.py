@@ -1,4 +1,4 @@
-"""Write images to the file or folder that `out=` names, in the format of its suffix. Writes are atomic."""
+"""Write images to the file or folder of `out=`, in the format that its suffix sets. Writes are atomic."""
 
 import os
 from collections.abc import Callable
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
 from dcgan.common.atomic_files import atomic_folder, atomic_path, write_errors
@@ -19,10 +18,10 @@ ALTERNATIVE = "another out="
 
 
 def check_output_path(out: Path, suffixes: tuple[str, ...]) -> None:
-    """Raise UserError if `out` cannot be written, before anything is computed.
+    """Raise UserError unless `out` is a file, or a new or empty folder, that can be written. Call it before computing.
 
     Args:
-        out: A file, or a folder that is new or empty, in a writable folder.
+        out: The path.
         suffixes: The allowed suffixes; "" allows a folder.
     """
     if not out.name or (out.name.startswith(".") and not out.suffix):
@@ -36,7 +35,7 @@ def check_output_path(out: Path, suffixes: tuple[str, ...]) -> None:
         raise UserError(f"the folder {out.parent} cannot be written to: choose another out=")
     if out.is_dir() and (out.suffix or any(out.iterdir())):
         raise UserError(f"{out} is a folder{'' if out.suffix else ' with files in it'}: choose another out=")
-    if out.exists() and not out.is_dir() and not out.suffix:
+    if out.is_file() and not out.suffix:
         raise UserError(f"{out} is a file: choose another out=")
 
 
@@ -44,6 +43,9 @@ def write(out: Path, mode: SamplingMode, source: SampleSource, scale: int | None
     """Generate and write the mode's images. Return the lines to print.
 
     Args:
+        out: A path that `check_output_path` accepts for `SUFFIXES`.
+        mode: Makes the images.
+        source: Passed to the mode.
         scale: Enlargement factor of pictures, >= 1; None: to about 512 pixels, but 1 for the images of a folder.
         fps: Frames per second of a .gif.
     """
@@ -58,8 +60,9 @@ def write(out: Path, mode: SamplingMode, source: SampleSource, scale: int | None
 
 def write_gif(out: Path, animation: Animation, scale: int | None, fps: float) -> None:
     pictures = animation.pictures(scale)
-    is_gray = all(torch.equal(p[0], p[1]) and torch.equal(p[0], p[2]) for p in pictures)
-    first, *others = (to_pil(picture).convert("L") if is_gray else to_pil(picture) for picture in pictures)
+    # for gray frames, Pillow's palette is exact
+    is_gray = all((picture == picture[:1]).all() for picture in pictures)
+    first, *others = (to_pil(picture).convert("L" if is_gray else "RGB") for picture in pictures)
     with write_errors(out, ALTERNATIVE), atomic_path(out) as temporary:
         first.save(temporary, format="GIF", save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
 
@@ -86,15 +89,11 @@ def write_pt(out: Path, sheet: ImageSheet, scale: int | None) -> None:
 
 def write_folder(out: Path, sheet: ImageSheet, scale: int | None) -> None:
     with write_errors(out, ALTERNATIVE), atomic_folder(out) as temporary, progress_bar() as progress:
-        for i in progress.track(range(len(sheet.images)), description=f"writing {len(sheet.images):,} images"):
-            write_image(temporary / f"{i:05d}.png", sheet.images[i], scale or 1)
+        n, channels = sheet.images.shape[:2]
+        for i in progress.track(range(n), description=f"writing {n:,} images"):
+            picture = to_pil(enlarge(sheet.images[i].expand(3, -1, -1), scale or 1))
+            picture.convert("L" if channels == 1 else "RGB").save(temporary / f"{i:05d}.png", format="PNG")
         write_labels(temporary / "labels.npy", sheet)
-
-
-def write_image(path: Path, image: UInt8[Tensor, "c h w"], scale: int) -> None:
-    """Write a single image, in grayscale if it has one channel."""
-    picture = to_pil(enlarge(image.expand(3, -1, -1), scale))
-    (picture.convert("L") if len(image) == 1 else picture).save(path, format="PNG")
 
 
 def write_array(path: Path, array: Tensor) -> None:
@@ -103,7 +102,7 @@ def write_array(path: Path, array: Tensor) -> None:
 
 
 def write_labels(path: Path, sheet: ImageSheet) -> None:
-    """Write the labels of a conditional model, or remove those of an earlier file."""
+    """Write the labels, if any; else remove the labels of an earlier file."""
     path.unlink(missing_ok=True)
     if sheet.labels is not None:
         write_array(path, sheet.labels)

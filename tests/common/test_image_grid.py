@@ -1,11 +1,21 @@
-"""Grids, stacks and PNG files of images; captions and mosaics are tested in tests/test_sample.py."""
+"""Grids, stacks, captions and PNG files of images."""
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from dcgan.common.image_grid import GREY, display_scale, enlarge, hstack, image_grid, save_png, vstack
+from dcgan.common.image_grid import (
+    GREY,
+    add_caption,
+    display_scale,
+    enlarge,
+    hstack,
+    image_grid,
+    mosaic,
+    save_png,
+    vstack,
+)
 
 
 def constant_image(value: int, height: int, width: int) -> torch.Tensor:
@@ -46,3 +56,25 @@ def test_png_is_enlarged_for_display_unless_a_scale_is_given(tmp_path):
         with Image.open(tmp_path / "a.png") as file:
             assert np.array_equal(np.array(file), enlarge(image, factor).permute(1, 2, 0).numpy())
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_mosaic_has_rows_and_borders():
+    pictures = [torch.full((3, 4, 5), i, dtype=torch.uint8) for i in range(3)]
+    grid = mosaic(pictures, 2)
+    assert grid.shape == (3, 2 + 2 * (4 + 2), 2 + 2 * (5 + 2))
+    assert (grid[:, 2:6, 2:7] == 0).all()
+    assert (grid[:, 2:6, 9:14] == 1).all()
+    assert (grid[:, 8:12, 2:7] == 2).all()
+    border = grid.clone()
+    for top, left in ((2, 2), (2, 9), (8, 2)):
+        border[:, top : top + 4, left : left + 5] = 64
+    assert (border == 64).all()
+
+
+def test_caption_is_above_the_picture_and_may_widen_it():
+    picture = torch.zeros(3, 10, 20, dtype=torch.uint8)
+    captioned = add_caption(picture, "a long caption")
+    assert captioned.shape[1] == 10 + 18
+    assert captioned.shape[2] > 60
+    assert (captioned[:, 18:, :20] == 0).all()
+    assert (captioned[:, :18] > 200).any()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from dcgan.metrics import train_judge
 from dcgan.metrics.classes import Modes
 from dcgan.metrics.compute import load_real_statistics
 from dcgan.metrics.judge import ImageFeatures, load_judge
@@ -107,9 +108,8 @@ def test_samples_file_is_evaluated_with_channels_first_or_last_and_a_grey_one_is
     for name in ("first", "last"):
         assert dcgan_evaluate(f"samples={name}.npy", *SMALL, "evaluator=modes", f"hydra.run.dir={name}").code == 0
         metrics.append(json.loads(Path(name, "evaluation.json").read_text())["metrics"])
-        assert not Path(
-            name, "closest_pairs.png"
-        ).exists()  # not among the metrics of evaluator=modes; they take minutes
+        # evaluator=modes does not search for them, which takes minutes
+        assert not Path(name, "closest_pairs.png").exists()
     assert metrics[0] == metrics[1]
     assert metrics[0]["frechet"] < 1e-3  # they are the test images
     rejected = dcgan_evaluate("samples=grey.npy", *SMALL, "evaluator=modes")
@@ -124,8 +124,6 @@ def test_class_name_of_a_stack_has_three_digits():
 
 
 def test_stacks_need_no_separate_judge(command):
-    from dcgan.metrics import train_judge
-
     outcome = command(train_judge, *SMALL)
     assert outcome.code == 1
     assert "StackedMNIST uses the judge of MNIST" in outcome.err

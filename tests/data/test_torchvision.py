@@ -91,4 +91,4 @@ def test_other_data_sets_in_mnists_format_have_their_own_folders(root, data, fol
 
 def test_dataset_must_be_a_subclass_of_mnist():
     with pytest.raises(ValueError, match=r"data.dataset must be a subclass of torchvision.datasets.MNIST, got <class"):
-        TorchvisionDataModule(dict, "data", 28, 1, None, batch_size=1)
+        TorchvisionDataModule(dataset=dict, root="data", image_size=28, channels=1, pixels=None, batch_size=1)

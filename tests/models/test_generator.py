@@ -5,7 +5,7 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from dcgan.models.layers import split_image_size
+from dcgan.models.layers import layer_sizes
 from tests.building import build_networks, layer_channels
 from tests.conftest import compose_config
 
@@ -22,7 +22,7 @@ def test_discriminator_mirrors_generator(image_size, up, down):
     assert layer_channels(generator, nn.ConvTranspose2d) == up
     assert layer_channels(discriminator, nn.Conv2d) == down
     dense = [(m.in_features, m.out_features) for m in generator.modules() if isinstance(m, nn.Linear)]
-    features = up[0][0] * split_image_size(image_size)[0] ** 2
+    features = up[0][0] * layer_sizes(image_size, 64, None)[0] ** 2
     assert dense == [(100, 1024), (1024, features)]
     dense = [(m.in_features, m.out_features) for m in discriminator.modules() if isinstance(m, nn.Linear)]
     assert dense == [(features, 1024), (1024, 1)]

@@ -4,11 +4,10 @@ import torch
 from dcgan.models.layers import (
     ChannelsLastFlatten,
     ChannelsLastUnflatten,
-    channel_widths,
     concat_label,
     hidden_activations,
+    layer_sizes,
     one_hot,
-    split_image_size,
 )
 from tests.building import build_networks
 
@@ -17,7 +16,8 @@ from tests.building import build_networks
     ("image_size", "start", "k"), [(8, 4, 1), (14, 7, 1), (20, 5, 2), (28, 7, 2), (32, 4, 3), (48, 6, 3), (64, 4, 4)]
 )
 def test_image_size_is_4_to_7_times_a_power_of_2(image_size, start, k):
-    assert split_image_size(image_size) == (start, k)
+    size, channels, _ = layer_sizes(image_size, 1, None)
+    assert (size, len(channels)) == (start, k)
 
 
 @pytest.mark.parametrize(
@@ -25,14 +25,15 @@ def test_image_size_is_4_to_7_times_a_power_of_2(image_size, start, k):
 )
 def test_other_image_sizes_are_rejected(image_size, nearest):
     with pytest.raises(ValueError, match=f"image_size must be .* got {image_size}; the nearest are {nearest}"):
-        split_image_size(image_size)
+        layer_sizes(image_size, 1, None)
 
 
-def test_widths_double_per_smaller_map_up_to_8_times():
-    assert channel_widths(2, 64) == [128, 64]
-    assert channel_widths(3, 64) == [256, 128, 64]
-    assert channel_widths(4, 64) == [512, 256, 128, 64]
-    assert channel_widths(6, 1) == [8, 8, 8, 4, 2, 1]
+@pytest.mark.parametrize(
+    ("image_size", "base_channels", "channels"),
+    [(28, 64, [128, 64]), (32, 64, [256, 128, 64]), (64, 64, [512, 256, 128, 64]), (256, 1, [8, 8, 8, 4, 2, 1])],
+)
+def test_channels_double_per_smaller_map_up_to_8_times(image_size, base_channels, channels):
+    assert layer_sizes(image_size, base_channels, None)[1] == channels
 
 
 def test_prelu_is_not_shared_between_layers():

@@ -55,11 +55,19 @@ def test_runs_with_different_judges_are_different_groups(tmp_path):
     assert set(group_sizes(tmp_path)) == {"judge=00000000", "judge=11111111"}
 
 
-def test_run_that_was_rolled_back_is_a_different_group(tmp_path):
-    for seed in (0, 1):
+def test_run_with_changed_learning_rates_is_a_different_group(tmp_path):
+    """Runs of older versions do not record changes: they count as unchanged."""
+    for seed in range(4):
         write_run(tmp_path / str(seed), seed, {"frechet": 4.0})
-    change_summary(tmp_path / "1", rolled_back=30)
-    assert set(group_sizes(tmp_path)) == {"rolled back=False", "rolled back=True"}
+    change_summary(tmp_path / "1", learning_rate_changes=[])
+    assert group_sizes(tmp_path) == {"all runs": 4}
+    changes = ["step 200: generator 0.0002 -> 0.0001", "step 200: discriminator 0.0002 -> 0.0001"]
+    for seed in (2, 3):
+        change_summary(tmp_path / str(seed), learning_rate_changes=changes)
+    assert group_sizes(tmp_path) == {
+        "learning rates changed=-": 2,
+        f"learning rates changed={'; '.join(changes)}": 2,
+    }
 
 
 def test_finished_run_with_a_failure_is_excluded(tmp_path):

@@ -14,7 +14,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from dcgan import train
-from dcgan.common.command import CONF
+from dcgan.common.command import CONF, group_overrides
 from dcgan.runs.sweeps import job_name, name_sweep
 from tests.conftest import TINY, compose_config
 from tests.run_files import different_tensors, weights
@@ -42,11 +42,11 @@ def test_job_name_has_keys_of_the_sweeper_params():
     assert job_name(["max_steps=5"], []) == "single"
 
 
-@pytest.mark.parametrize("arguments", [["-m", "a=1,2"], ["a=1,2", "-m"], ["--config-dir", "d", "-m", "a=1,2", "b=3"]])
-def test_added_overrides_are_next_to_the_others(arguments):
-    named = name_sweep(arguments)
-    parsed = get_args_parser().parse_args(named)
+@pytest.mark.parametrize("arguments", [["-m", "a=1,2"], ["a=1,2", "-m"], ["a=1,2", "--config-dir", "d", "-m", "b=3"]])
+def test_overrides_may_stand_anywhere_among_the_options(arguments):
+    parsed = get_args_parser().parse_args(name_sweep(group_overrides(arguments)))
     assert parsed.multirun
+    assert parsed.config_dir == ("d" if "d" in arguments else None)
     assert parsed.overrides[0] == "a=1,2"
     assert "sweep.keys=[a]" in parsed.overrides
 
@@ -107,8 +107,8 @@ def test_failed_job_is_reported_and_does_not_stop_the_others(dcgan_train):
     sweep = Path("runs/sweeps/mine")
     assert (sweep / "optimizer.lr=0.001" / "summary.json").exists()
     assert not (sweep / "optimizer.lr=-1" / "summary.json").exists()
-    assert "lr must be a number in (0, inf), got -1" in (sweep / "optimizer.lr=-1" / "failure.txt").read_text()
-    assert outcome.err.strip().splitlines()[-1].startswith("failed       optimizer.lr=-1: lr must be")
+    assert "Invalid learning rate: -1" in (sweep / "optimizer.lr=-1" / "failure.txt").read_text()
+    assert outcome.err.strip().splitlines()[-1].startswith("failed       optimizer.lr=-1: Invalid learning rate: -1")
     assert "Traceback" not in outcome.err
     # another sweep in the same folder reports only its own failures
     assert dcgan_train("-m", *TINY, *RUN, "optimizer.lr=2e-3,3e-3", "sweep.name=mine").code == 0
