@@ -6,35 +6,22 @@ import math
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from dcgan.common import command
 from dcgan.common.atomic_files import atomic_path, write_text
 from dcgan.common.errors import UserError
-from dcgan.runs.statistics import (
-    Row,
-    Run,
-    SeedStatistics,
-    find_runs,
-    group_runs,
-    p_values_against_best,
-    rank_groups,
-    seed_statistics,
-)
+from dcgan.runs.statistics import Row, SeedStatistics, comparison_rows, find_runs, group_runs
 
 SIGNIFICANCE_LEVEL = 0.05
-DIRECTIONS = ("lower", "higher", "zero")
-
-
-def comparison_rows(groups: dict[str, list[Run]], metric: str, better: str) -> list[Row]:
-    """Return a row per group, best first if the metric has a direction."""
-    ranked = rank_groups(seed_statistics(groups, metric), better)
-    p = p_values_against_best(ranked, better) if better in DIRECTIONS and len(ranked) > 1 else {}
-    return [(name, values, p.get(name)) for name, values in ranked.items()]
+DIRECTIONS = {"lower": "lower", "higher": "higher", "zero": "closer to 0"}
 
 
 def verdict(p: float | None) -> str:
-    """Describe the difference to the best group by its p-value: NaN if there is no test, None for the best group."""
+    """Describe a group's difference from the best group by its p-value.
+
+    Args:
+        p: None for the best group itself; NaN if there is no test.
+    """
     if p is None:
         return ""
     if math.isnan(p):
@@ -43,7 +30,7 @@ def verdict(p: float | None) -> str:
 
 
 def format_mean(values: SeedStatistics) -> str:
-    """Return mean ± half-width of the interval, with as many decimals as give the half-width two significant digits."""
+    """Return mean ± half-width of the interval, rounded to two significant digits of the half-width."""
     half = values.half_width
     if math.isnan(half) or half == 0:
         return f"{values.mean:.4g}"
@@ -51,20 +38,18 @@ def format_mean(values: SeedStatistics) -> str:
     return f"{values.mean:.{decimals}f} ± {half:.{decimals}f}"
 
 
-def to_markdown(tables: dict[str, list[Row]], better: dict[str, str], excluded: dict[Path, str]) -> str:
+def to_markdown(tables: dict[str, list[Row]], excluded: dict[Path, str]) -> str:
+    """Return the tables below their titles, and the excluded runs with the reasons."""
     lines = [
         "Mean ± half-width of the 95 % confidence interval over seeds (Student's t). p: Welch's t-test against the",
         "best group, Holm-corrected over all pairs of groups.",
         "",
     ]
-    for metric, rows in tables.items():
+    for title, rows in tables.items():
         width = max(len(name) for name, *_ in rows)
-        direction = {"zero": "closer to 0"}.get(better[metric], better[metric])
-        lines += [f"### {metric} ({direction} is better)", "", f"| {'runs':<{width}} | mean | n | against the best |"]
+        lines += [f"### {title}", "", f"| {'runs':<{width}} | mean | n | against the best |"]
         lines += ["| --- | --- | --- | --- |"]
-        lines += [
-            f"| {name:<{width}} | {format_mean(values)} | {values.n} | {verdict(p)} |" for name, values, p in rows
-        ]
+        lines += [f"| {name:<{width}} | {format_mean(runs)} | {runs.n} | {verdict(p)} |" for name, runs, p in rows]
         lines.append("")
     if excluded:
         lines += ["### excluded", "", *(f"- {folder} {reason}" for folder, reason in excluded.items()), ""]
@@ -95,25 +80,28 @@ def compare(cfg: DictConfig) -> None:
     groups = group_runs(runs)
     better = {metric: direction for run in runs for metric, direction in run.better.items()}
     metrics = dict.fromkeys(metric for run in runs for metric in run.metrics)
-    tables = {metric: comparison_rows(groups, metric, better.get(metric, "")) for metric in metrics}
-    tables = {metric: rows for metric, rows in tables.items() if rows}
-    directed = {metric: rows for metric, rows in tables.items() if better.get(metric) in DIRECTIONS}
+    tables = {metric: rows for metric in metrics if (rows := comparison_rows(groups, metric, better.get(metric, "")))}
+    titled = {
+        f"{metric} ({DIRECTIONS[better[metric]]} is better)": rows
+        for metric, rows in tables.items()
+        if better.get(metric) in DIRECTIONS
+    }
 
-    text = to_markdown(directed, better, excluded)
-    Console(soft_wrap=True, highlight=False, markup=False).print(text)
+    text = to_markdown(titled, excluded)
+    print(text)
     from dcgan.runs.plots import comparison_plot
 
     out = Path(cfg.out) if cfg.out is not None else folder
-    for name, content in (("compare.csv", to_csv(tables)), ("compare.md", text)):
-        write_text(out / name, content)
+    write_text(out / "compare.csv", to_csv(tables))
+    write_text(out / "compare.md", text)
     with atomic_path(out / "compare.png") as temporary:
-        comparison_plot(directed, better).savefig(temporary, format="png")
+        comparison_plot(titled).savefig(temporary, format="png")
     print(f"table        {out / 'compare.md'}, {out / 'compare.csv'}")
     print(f"plot         {out / 'compare.png'}")
 
 
 def prepare(arguments: list[str]) -> list[str]:
-    """Add folder= to an argument without a key, which may contain "=" if it is a folder."""
+    """Add folder= to an argument without "=", or with one if it is an existing folder."""
     return [f"folder={a}" if (Path(a).is_dir() if "=" in a else not a.startswith("-")) else a for a in arguments]
 
 

@@ -1,6 +1,6 @@
 """Evaluate generated images: `python -m dcgan.evaluate checkpoint=CKPT` or `samples=FILE.npy`.
 
-Only what reads the command line is imported here. The evaluation itself is `dcgan.evaluation`.
+Heavy imports are inside the function, so that command-line errors are reported at once.
 """
 
 from pathlib import Path
@@ -9,13 +9,14 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from dcgan.checkpoints.safe_instantiate import trust
 from dcgan.common import command
-from dcgan.runs.sweeps import add_overrides
 
 
 def run_evaluation(cfg: DictConfig) -> None:
     from dcgan.evaluation.run import evaluate
 
+    trust(cfg.trusted)
     job: Any = HydraConfig.get()
     evaluate(cfg, Path(job.runtime.output_dir), list(job.overrides.task), job.runtime.choices.data)
 
@@ -27,7 +28,7 @@ def prepare_arguments(arguments: list[str]) -> list[str]:
         key, _, value = argument.partition("=")
         path = Path(value.strip("'\""))
         if key == "checkpoint" and path.is_file() and not any(a.startswith("hydra.run.dir=") for a in arguments):
-            return add_overrides(arguments, [f"hydra.run.dir={path.parent}"])
+            return [*arguments, f"hydra.run.dir={path.parent}"]
     return arguments
 
 

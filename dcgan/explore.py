@@ -1,30 +1,31 @@
 """Explore a trained generator on a local web page: `python -m dcgan.explore checkpoint=CKPT`.
 
-Heavy imports are inside the functions, so that command-line errors are reported at once.
+Heavy imports are inside the function, so that command-line errors are reported at once.
 """
 
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dcgan.checkpoints.safe_instantiate import trust
 from dcgan.common import command
 from dcgan.common.arg_checks import check_int
 from dcgan.common.errors import UserError
 
-if TYPE_CHECKING:
-    from dcgan.exporting.web_page import Explorer
-
 HOST = "127.0.0.1"  # not reachable from other machines
 
 
-def make_explorer(cfg: DictConfig) -> "Explorer":
-    """Raise UserError or ValueError if the checkpoint or the directions are not valid."""
+def explore(cfg: DictConfig) -> None:
+    trust(cfg.trusted)
+    check_int("port", cfg.port, 1, 65535)
+    if find_spec("gradio") is None:
+        raise UserError("the page needs gradio, which is not installed: pip install 'dcgan[explore]'")
     if not cfg.checkpoint:
         raise UserError("give checkpoint=RUN/checkpoints/last.ckpt")
-    from dcgan.exporting.web_page import Explorer
+    from dcgan.exporting.web_page import Explorer, launch
     from dcgan.sampling.base import load_matching_judge
     from dcgan.sampling.trained_generator import load_generator
 
@@ -35,17 +36,8 @@ def make_explorer(cfg: DictConfig) -> "Explorer":
         print(f"note: {error}: images are shown without a prediction")
         judge = None
     config: Any = OmegaConf.to_container(cfg)
-    return Explorer(generator, judge, config["along"], config["directions"])
-
-
-def explore(cfg: DictConfig) -> None:
-    check_int("port", cfg.port, 1, 65535)
-    if find_spec("gradio") is None:
-        raise UserError("the page needs gradio, which is not installed: pip install 'dcgan[explore]'")
-    explorer = make_explorer(cfg)
+    explorer = Explorer(generator, judge, config["along"], config["directions"])
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    from dcgan.exporting.web_page import launch
-
     print(f"page         http://{HOST}:{cfg.port}, until Ctrl-C", flush=True)
     launch(explorer, HOST, cfg.port, cfg.browser)
 

@@ -1,17 +1,19 @@
 """Export a trained generator: `python -m dcgan.export checkpoint=CKPT out=generator.onnx`.
 
-Heavy imports are inside the functions, so that command-line errors are reported at once.
+Heavy imports are inside the function, so that command-line errors are reported at once.
 """
 
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from dcgan.checkpoints.safe_instantiate import trust
 from dcgan.common import command
 from dcgan.common.errors import UserError
 
 
 def export(cfg: DictConfig) -> None:
+    trust(cfg.trusted)
     if not cfg.checkpoint:
         raise UserError("give checkpoint=RUN/checkpoints/last.ckpt")
     from dcgan.common.atomic_files import write_errors

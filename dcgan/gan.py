@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from dcgan.common.arg_checks import check_int, check_number
 from dcgan.common.seeding import Stream, derive_generator, seed_device
@@ -23,6 +24,7 @@ from dcgan.models.generator import BaseGenerator
 from dcgan.models.normalization import batch_norms
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+SchedulerFactory = Callable[[Optimizer, int], LRScheduler]  # called with the number of steps of the run
 
 
 class GAN(L.LightningModule):
@@ -36,6 +38,7 @@ class GAN(L.LightningModule):
         generator_optimizer: Called with G's parameters.
         pixels: The map between stored pixels and the networks' range.
         penalty: Added to loss_d.
+        schedulers: Of the learning rates of D and G, which change after each step; None: constant rates.
         discriminator_steps: D updates per step, >= 1, each on its own real batch with fresh fakes.
         ema_decay: Decay of the average of G's weights that generates the samples, in [0, 1); 0: no average.
         seed: Seed of the noise, >= 0.
@@ -58,6 +61,7 @@ class GAN(L.LightningModule):
         generator_optimizer: OptimizerFactory,
         pixels: PixelRange,
         penalty: GradientPenalty | None = None,
+        schedulers: tuple[SchedulerFactory, SchedulerFactory] | None = None,
         discriminator_steps: int = 1,
         ema_decay: float = 0.0,
         seed: int = 0,
@@ -84,7 +88,7 @@ class GAN(L.LightningModule):
         self.discriminator = discriminator.to(memory_format=torch.channels_last)
         self.loss, self.penalty, self.pixels = loss, penalty, pixels
         self.discriminator_optimizer, self.generator_optimizer = discriminator_optimizer, generator_optimizer
-        self.discriminator_steps, self.seed = discriminator_steps, seed
+        self.schedulers, self.discriminator_steps, self.seed = schedulers, discriminator_steps, seed
         self.step = 0  # complete steps; Lightning's global_step counts optimizer steps
 
         rng = derive_generator(torch.device("cpu"), seed, Stream.FIXED)
@@ -102,6 +106,9 @@ class GAN(L.LightningModule):
         outputs = self.update(*batch)
         if self.ema is not None:
             self.ema.update(self.generator, self.step)
+        if self.schedulers is not None:
+            for scheduler in cast(list[LRScheduler], self.lr_schedulers()):
+                scheduler.step()
         self.step += 1
         return outputs
 
@@ -129,7 +136,8 @@ class GAN(L.LightningModule):
 
         # G: maximize E[log D(G(z))], or the loss's variant of it, against the updated D.
         with frozen(self.discriminator):
-            loss_g = self.loss.generator(self.discriminator(fake, label).float())
+            judged = (fake, real) if self.loss.generator_needs_real else (fake,)
+            loss_g = self.loss.generator(*(self.discriminator(x, label).float() for x in judged))
         optimizer_g.zero_grad()
         self.manual_backward(loss_g)
         optimizer_g.step()
@@ -145,6 +153,13 @@ class GAN(L.LightningModule):
     def optimizer_steps_per_step(self) -> int:
         """Optimizer steps in one step: what Lightning's `global_step` grows by."""
         return self.discriminator_steps + 1
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the complete run."""
+        if self.trainer.max_steps > 0:
+            return self.trainer.max_steps // self.optimizer_steps_per_step
+        return int(self.trainer.estimated_stepping_batches)
 
     @property
     def sampler(self) -> BaseGenerator:
@@ -173,8 +188,12 @@ class GAN(L.LightningModule):
             for network in (self.generator, self.sampler):
                 network.label_prior.copy_(cast(Any, self.trainer).datamodule.label_prior())
 
-    def configure_optimizers(self) -> list[Optimizer]:
-        return [
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
+        optimizers = [
             self.discriminator_optimizer(self.discriminator.parameters()),
             self.generator_optimizer(self.generator.parameters()),
         ]
+        if self.schedulers is None:
+            return optimizers, []
+        schedules = zip(self.schedulers, optimizers, strict=True)
+        return optimizers, [scheduler(optimizer, self.total_steps) for scheduler, optimizer in schedules]

@@ -1,6 +1,6 @@
 """Generate samples with a trained generator: `python -m dcgan.sample checkpoint=CKPT out=grid.png`.
 
-Heavy imports are inside the functions, so that command-line errors are reported at once.
+Heavy imports are inside the function, so that command-line errors are reported at once.
 """
 
 from pathlib import Path
@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from dcgan.checkpoints.safe_instantiate import trust
 from dcgan.common import command
 from dcgan.common.arg_checks import check_int, check_number
 from dcgan.common.errors import UserError
@@ -22,12 +23,13 @@ def sample(cfg: DictConfig) -> None:
     from dcgan.sampling.base import SampleSource
     from dcgan.sampling.writers import SUFFIXES, check_output_path, write
 
+    trust(cfg.trusted)
     check_int("batch_size", cfg.batch_size, 1)
     check_number("fps", cfg.fps, 0.01, 100)
     check_int("scale", cfg.scale, 1, 64, optional=True)
     job = HydraConfig.get()
     name, overrides = job.runtime.choices["mode"], list(job.overrides.task)
-    mode = instantiate(cfg.draw, _convert_="all")
+    mode = instantiate(cfg.sampling_mode, _convert_="all")
     out = Path(cfg.out if cfg.out is not None else f"{name}.png")
     check_output_path(out, SUFFIXES)
     checkpoint = Path(cfg.checkpoint) if cfg.checkpoint else None

@@ -4,6 +4,8 @@ Only what reads the command line is imported here. Torch and Lightning take seco
 and a finished job of a sweep should not cost. The training itself is `dcgan.training.run`.
 """
 
+import json
+import math
 import sys
 import traceback
 from contextlib import nullcontext
@@ -17,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from dcgan.checkpoints.safe_instantiate import trust
 from dcgan.common import command
 from dcgan.common.atomic_files import write_text
 from dcgan.common.distributed import exit_with_sweep, has_several_processes, launcher_rank, rank
@@ -32,27 +35,55 @@ from dcgan.runs.run_dir import (
     resumes_in_place,
     run_dir_of,
 )
-from dcgan.runs.sweeps import add_overrides, name_sweep
+from dcgan.runs.sweeps import name_sweep
 
 # the keys of conf/train.yaml that a training reads; others only count if these refer to them
 READ_KEYS = [
-    *("model", "discriminator", "initialization", "loss", "penalty", "discriminator_steps", "ema", "output.pixels"),
-    *("optimizer.discriminator", "optimizer.generator", "data", "trainer", "seed", "max_epochs", "max_steps"),
-    *("evaluator", "metrics", "samples", "log", "health", "checkpoints", "cuda_graph"),
-    *("ckpt_path", "sweep", "skip_finished"),
+    "model",
+    "discriminator",
+    "initialization",
+    "loss",
+    "penalty",
+    "output.pixels",
+    "discriminator_steps",
+    "ema",
+    "optimizer.discriminator",
+    "optimizer.generator",
+    "scheduler.discriminator",
+    "scheduler.generator",
+    "data",
+    "trainer",
+    "seed",
+    "max_epochs",
+    "max_steps",
+    "samples",
+    "evaluator",
+    "logger",
+    "callbacks",
+    "cuda_graph",
+    "ckpt_path",
+    "init_from",
+    "init_from_ema",
+    "trusted",
+    "objective",
+    "sweep",
+    "skip_finished",
 ]
 
 
-def run_job(cfg: DictConfig, job: Any) -> None:
-    """Run one training, alone or as a job of a sweep.
+def run_job(cfg: DictConfig, job: Any) -> dict[str, Any]:
+    """Run one training, alone or as a job of a sweep, and return its summary.
 
     Args:
         cfg: conf/train.yaml with the command line's overrides.
         job: Hydra's own config.
     """
     run_dir, overrides = Path(job.runtime.output_dir), list(job.overrides.task)
-    choices = {group: choice for group, choice in job.runtime.choices.items() if "/" not in group and "@" not in group}
+    groups = [group for group in job.runtime.choices if "/" not in group and "@" not in group]
+    # not those of which several options can be chosen
+    choices = {group: job.runtime.choices[group] for group in groups if group not in ("logger", "callbacks")}
     reject_unread_overrides(cfg, overrides, choices, READ_KEYS)
+    trust(cfg.trusted)
     gpu = None
     if job.mode == RunMode.MULTIRUN:
         if has_several_processes(cfg):
@@ -64,7 +95,7 @@ def run_job(cfg: DictConfig, job: Any) -> None:
             reject_changed_settings(run_dir, cfg, choices)
             if (run_dir / SUMMARY).exists():
                 print(f"finished     {run_dir.name}")
-                return
+                return json.loads((run_dir / SUMMARY).read_text())
             cfg.ckpt_path = "auto"
         gpu = gpu_of_job(cfg, job.job.num)
     is_rank0 = rank(cfg) == 0
@@ -90,7 +121,18 @@ def run_job(cfg: DictConfig, job: Any) -> None:
                 write_text(run_dir / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(content))
         from dcgan.training.run import train
 
-        train(cfg, run_dir, choices, gpu, resume)
+        return train(cfg, run_dir, choices, gpu, resume)
+
+
+def objective_value(summary: dict[str, Any], name: str) -> float:
+    """Return the final value of a metric for an optimizer that minimizes, infinity if it is undefined.
+
+    A metric of which higher is better is negated; of one of which zero is best, the absolute value counts.
+    """
+    value, better = summary["metrics"].get(name), summary["better"].get(name, "lower")
+    if value is None:
+        return math.inf
+    return {"higher": -value, "zero": abs(value)}.get(better, value)
 
 
 def gpu_of_job(cfg: DictConfig, number: int) -> int | None:
@@ -103,11 +145,13 @@ def gpu_of_job(cfg: DictConfig, number: int) -> int | None:
 
 
 @hydra.main(version_base="1.3", config_path=str(command.CONF), config_name="train")
-def task(cfg: DictConfig) -> None:
+def task(cfg: DictConfig) -> float:
+    """Return the value of the objective to Hydra's sweeper. Of a failed job it is infinity."""
     job = HydraConfig.get()
     with exit_with_sweep(), lenient_output():  # a worker of a parallel sweep does not start in `main`
         try:
-            run_job(cfg, job)
+            summary = run_job(cfg, job)
+            return objective_value(summary, cfg.objective) if summary else math.inf
         except Exception as error:
             if job.mode != RunMode.MULTIRUN or hasattr(error, "exit_code"):  # a signal stops the sweep, too
                 command.fail(error)
@@ -116,6 +160,7 @@ def task(cfg: DictConfig) -> None:
             reason = explain(error) or traceback.format_exc()
             print(f"failed       {failure.parent.name}: {reason.strip()}", file=sys.stderr)
             write_text(failure, reason)
+            return math.inf
 
 
 def prepare(arguments: list[str]) -> list[str]:
@@ -133,10 +178,10 @@ def prepare(arguments: list[str]) -> list[str]:
     if "hydra.run.dir" in given:
         return arguments
     if folder := run_dir_of(Path(path)):
-        return add_overrides(arguments, [command.quote_path(f"hydra.run.dir={folder}")])
+        return [*arguments, command.quote_path(f"hydra.run.dir={folder}")]
     if launcher_rank() > 0 and has_several_processes(compose_config(parsed.overrides)):
         # this rank writes nothing; the folder of rank 0 has the time in its name, which is unknown here
-        return add_overrides(arguments, ["hydra.run.dir=."])
+        return [*arguments, "hydra.run.dir=."]
     return arguments
 
 
@@ -147,7 +192,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
 
 def main() -> None:
     def train_command() -> None:
-        sys.argv[1:] = prepare(sys.argv[1:])
+        sys.argv[1:] = prepare(command.group_overrides(sys.argv[1:]))
         task()
 
     command.run(train_command, "train")

@@ -5,7 +5,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
-from dcgan.checkpoints.safe_instantiate import MATHS, reject_untrusted
+from dcgan.checkpoints.safe_instantiate import PACKAGES, reject_untrusted
 from dcgan.gan import GAN
 from dcgan.models.discriminator import BaseDiscriminator
 from dcgan.models.generator import BaseGenerator
@@ -15,7 +15,7 @@ from tests.conftest import compose_config
 
 def build_gan(*overrides: str) -> GAN:
     config = compose_config(*overrides)
-    reject_untrusted(OmegaConf.to_container(config, resolve=True), MATHS)  # as a training run does
+    reject_untrusted(OmegaConf.to_container(config, resolve=True), PACKAGES)  # as a resumed run does
     torch.manual_seed(0)
     return run.build_gan(config)
 
@@ -32,7 +32,7 @@ def layer_channels(network: nn.Module, kind: type[nn.Module]) -> list[tuple[int,
 
 def attach_optimizers(gan: GAN) -> None:
     """Let `gan.training_step` run without a Trainer."""
-    optimizers = gan.configure_optimizers()
+    optimizers, _ = gan.configure_optimizers()
     gan.optimizers = lambda: optimizers
     gan.manual_backward = lambda loss: loss.backward()
 

@@ -55,7 +55,9 @@ def real_mnist() -> TorchvisionDataModule:
     """The original MNIST, from data/ or $DCGAN_DATA_DIR, for tests of calibrated metrics."""
     if not (REAL_DATA / "MNIST" / "raw").is_dir():
         pytest.skip(f"MNIST is not in {REAL_DATA}: copy its archives to {REAL_DATA}/MNIST/raw")
-    data = TorchvisionDataModule(MNIST, str(REAL_DATA), 28, 1, PixelRange(-1), batch_size=1)
+    data = TorchvisionDataModule(
+        dataset=MNIST, root=str(REAL_DATA), image_size=28, channels=1, pixels=PixelRange(-1), batch_size=1
+    )
     data.prepare_data()
     return data
 

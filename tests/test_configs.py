@@ -72,9 +72,8 @@ def test_both_networks_have_the_same_options():
 
 
 def test_learning_rate_can_be_set_for_both_networks_and_for_each():
-    discriminator, generator = build_gan(
-        *TINY, "optimizer.lr=1e-3", "optimizer.generator.lr=5e-4", "optimizer.betas=[.9,.99]"
-    ).configure_optimizers()
+    gan = build_gan(*TINY, "optimizer.lr=1e-3", "optimizer.generator.lr=5e-4", "optimizer.betas=[.9,.99]")
+    (discriminator, generator), _ = gan.configure_optimizers()
     assert discriminator.defaults["lr"] == 1e-3
     assert generator.defaults["lr"] == 5e-4
     assert generator.defaults["betas"] == discriminator.defaults["betas"] == (0.9, 0.99)

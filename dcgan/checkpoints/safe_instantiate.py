@@ -1,9 +1,11 @@
 """Build objects from the config in a checkpoint without letting the file choose which code runs.
 
-Only the parts that define the maths come from a file, each from a closed list of packages. Whatever opens files, starts
-processes or uses the network (trainers, loggers, callbacks, Inception's weights) comes from the command line only.
+Only the parts that define the maths come from a file, each from a closed list of packages, to which a user can add own
+packages: `trust`. Whatever opens files, starts processes or uses the network (trainers, loggers, callbacks, Inception's
+weights) comes from the command line only.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any
@@ -22,16 +24,34 @@ PACKAGES = {
     "output": ("torch.nn", "dcgan.data.pixel_range"),
     "loss": ("dcgan.losses",),
     "penalty": ("dcgan.losses",),
-    "optimizer": ("dcgan.training.optimizers",),
+    "optimizer": ("torch.optim",),
+    "scheduler": ("torch.optim",),
     "data": ("dcgan.data", DATA_SETS),
     # not dcgan.metrics.inception, which unpickles a file
     "evaluator": tuple(
         f"dcgan.metrics.{module}" for module in ("distances", "prdc", "classes", "checkerboard", "memorization")
     ),
 }
-MATHS = tuple(key for key in PACKAGES if key != "evaluator")
 LOCAL_DATA_KEYS = ("root", "workers")  # of a data module: decided by the command line, never by a file
 MAX_NODES = 10_000  # a complete config has some 300
+TRUSTED = "DCGAN_TRUSTED"  # environment variable: the user's packages, separated by commas
+
+
+def trust(packages: Iterable[str]) -> None:
+    """Let the checkpoints that this process reads name anything in these packages, in addition to $DCGAN_TRUSTED.
+
+    Raises:
+        ValueError: A name is not that of a package.
+    """
+    names = [packages] if isinstance(packages, str) else list(packages)
+    for name in names:
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"trusted must be a list of package names such as [my_lab], got {name!r}")
+    os.environ[TRUSTED] = ",".join([*trusted_packages(), *names])  # processes that this one starts trust them, too
+
+
+def trusted_packages() -> list[str]:
+    return [name.strip() for name in os.environ.get(TRUSTED, "").split(",") if name.strip()]
 
 
 def safe_instantiate(config: dict[str, Any], key: str) -> Any:
@@ -62,20 +82,29 @@ def reject_untrusted(config: dict[str, Any], keys: Iterable[str]) -> None:
         packages = PACKAGES.get(key, ())
         for node in walk(config.get(key)):
             if isinstance(node, dict) and "_target_" in node and not is_trusted(node, packages):
+                path = str(class_path(node) or node["_target_"])
+                package = path.partition(".")[0]
+                add = f"add trusted=[{package}] or set {TRUSTED}={package}"
                 raise UserError(
-                    f"the config's {key} names {class_path(node) or node['_target_']}, which is not a class of "
-                    f"{' or '.join(packages) or 'any package'}: a checkpoint must not choose which code runs; put your "
-                    f"class there, or give {key}= on the command line"
+                    f"the checkpoint's {key} names {path}, which is not a class of {' or '.join(packages) or 'dcgan'}: "
+                    f"a checkpoint must not choose which code runs. "
+                    + (
+                        f"Give {key}= on the command line"
+                        if key == "evaluator"
+                        else f"If you trust that package, {add}"
+                    )
                 )
 
 
 def is_trusted(node: dict[str, Any], packages: tuple[str, ...]) -> bool:
-    """Return True if the node's `_target_` is a class that one of the packages defines, in the module it names; or if
-    the node is the name of a torchvision data set and these are allowed."""
-    if DATA_SETS in packages and (path := class_path(node)) is not None:
-        module, _, name = path.rpartition(".")
-        return module == DATA_SETS and name.isidentifier()
-    module, _, name = str(node["_target_"]).rpartition(".")
+    """Return True if the node's `_target_` is a class that one of the packages defines, in the module it names; if the
+    node is the name of a torchvision data set and these are allowed; or if it names anything in a trusted package."""
+    path = class_path(node)
+    module, _, name = str(node["_target_"] if path is None else path).rpartition(".")
+    if any(f"{module}.".startswith(f"{package}.") for package in trusted_packages()):
+        return True
+    if path is not None:
+        return DATA_SETS in packages and module == DATA_SETS and name.isidentifier()
     own = [package for package in packages if package != DATA_SETS and f"{module}.".startswith(f"{package}.")]
     if not own:
         return False

@@ -1,14 +1,29 @@
-"""The settings in which two runs differ, without those that do not affect the results."""
+"""Compare the settings of two runs, ignoring those that do not affect the results."""
 
 from typing import Any
 
 from dcgan.common.config_tree import flat_items
 
-# the machine's data, and how a run is logged, saved and named
-IGNORED_ON_RESUME = (
-    *("ckpt_path", "sweep", "skip_finished", "cuda_graph"),
-    *("log", "checkpoints", "health", "evaluator", "data.root", "data.workers"),
-)
+# from the command line alone: no checkpoint has them
+COMMAND_LINE_KEYS = ("ckpt_path", "run_dir", "trusted", "objective", "trainer", "logger", "callbacks", "skip_finished")
+# how a run is named, executed, logged and saved, and where its data is
+IGNORED_ON_RESUME = [
+    "ckpt_path",
+    "run_dir",
+    "sweep",
+    "skip_finished",
+    "cuda_graph",
+    "trusted",
+    "objective",
+    "logger",
+    "callbacks",
+    "log",
+    "checkpoints",
+    "health",
+    "evaluator",
+    "data.root",
+    "data.workers",
+]
 IGNORED_KEYS = (*IGNORED_ON_RESUME, "samples", "metrics.every_n_steps", "trainer.accelerator", "trainer.strategy")
 IGNORED_GROUPS = ("trainer", "evaluator")  # but precision and number of processes are compared
 
@@ -19,14 +34,14 @@ def flatten(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_ignored(key: str) -> bool:
-    """Return True if the key does not affect the results, or is the seed, in which runs of one variant differ."""
+    """Return True if the key does not affect the results, or is a seed, which differs between runs of one variant."""
     return key.rpartition(".")[2] == "seed" or any(key == name or key.startswith(f"{name}.") for name in IGNORED_KEYS)
 
 
 def config_diff(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return (old, new) of the keys that are in both configs, differ, and are not ignored.
 
-    A key of one config only belongs to another version, or to an option that differs, too.
+    A key of only one config is new in a version, or belongs to an option that also differs.
     """
     old, new = flatten(before), flatten(now)
     return {key: (old[key], new[key]) for key in old if key in new and old[key] != new[key] and not is_ignored(key)}

@@ -47,13 +47,6 @@ OmegaConf.register_new_resolver("job_name", job_name, replace=True)
 OmegaConf.register_new_resolver("mul", multiply, replace=True)
 
 
-def add_overrides(arguments: list[str], added: list[str]) -> list[str]:
-    """Return the command line with more overrides, next to its own: argparse accepts only one group of them."""
-    given = get_args_parser().parse_known_args(arguments)[0].overrides
-    at = max((i + 1 for i, argument in enumerate(arguments) if argument in given), default=len(arguments))
-    return [*arguments[:at], *added, *arguments[at:]]
-
-
 def name_sweep(arguments: list[str]) -> list[str]:
     """Return the arguments of a multirun with the overrides that name its folders.
 
@@ -69,7 +62,7 @@ def name_sweep(arguments: list[str]) -> list[str]:
     text = " ".join(filter(None, [parsed.config_dir, parsed.config_name, *hashed]))
     keys = f"sweep.keys={swept_keys}".replace("'", "").replace(" ", "")
     # in quotes, as 12e34567 would be read as infinity
-    return add_overrides(arguments, [keys, f"sweep.hash='{short_hash(text)}'"])
+    return [*arguments, keys, f"sweep.hash='{short_hash(text)}'"]
 
 
 class SweepReport(Callback):

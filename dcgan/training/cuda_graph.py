@@ -56,7 +56,7 @@ class CUDAGraphGAN(GAN):
     CPU.
 
     Raises:
-        UserError: There is no GPU, or the run uses DDP.
+        UserError: There is no GPU, or the run uses DDP or a scheduler.
     """
 
     warm_up_steps = 0  # completed
@@ -69,6 +69,8 @@ class CUDAGraphGAN(GAN):
         # the gradient hooks of DDP, also with one process, belong to another stream
         if not isinstance(self.trainer.strategy, SingleDeviceStrategy):
             raise UserError("cuda_graph=true needs one process without DDP: give trainer=gpu or cuda_graph=false")
+        if self.schedulers is not None:
+            raise UserError("cuda_graph=true records the learning rates: give scheduler=none or cuda_graph=false")
         self.warm_up_steps, self.replay = 0, None  # the memory of an earlier fit's recording is freed
         self.stream = torch.cuda.Stream()
 

@@ -63,6 +63,9 @@ def restore_loop_progress(loops: dict[str, Any], processes: int, trainer: L.Trai
     fit_loop["state_dict"]["combined_loader"] = [{"delivered": done % batches_per_epoch * trainer.world_size}]
     # a checkpoint is saved at the end of a batch, which Lightning only counts as completed after all callbacks
     batches["current"] = {"ready": done, "started": done, "processed": done, "completed": done - 1}
-    completed = epochs["current"]["processed"]
+    # saved after the epoch that a callback has stopped, which Lightning counts as a complete one
+    stopped = batches["total"]["completed"] == batches["total"]["processed"]
+    batches["total"]["completed"] = batches["total"]["processed"] - 1
+    completed = epochs["current"]["processed"] - stopped
     for counts in epochs.values():
         counts.update(ready=completed + 1, started=completed + 1, processed=completed, completed=completed)

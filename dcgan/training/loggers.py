@@ -1,114 +1,154 @@
-"""The loggers of a run: TensorBoard's event file and metrics.csv."""
+"""Loggers: where scalars, images, histograms, texts and hyperparameters of a run go.
 
-import csv
-import os
+Callbacks log through the functions `log_*`. Scalars and hyperparameters go to each of Lightning's loggers, the rest to
+each logger that is a `MediaLogger`.
+"""
+
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
+from jaxtyping import Float, UInt8
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
-from dcgan.common.atomic_files import atomic_path
-from dcgan.common.errors import UserError, first_line
+from dcgan.gan import GAN
 from dcgan.models.forward_modes import eval_mode
 
+Image = UInt8[Tensor, "c h w"]
 
-class CSVMetricsLogger(Logger):
-    """Write metrics.csv: one row per step with metrics, one column per metric.
 
-    Rows are appended. The file is only rewritten when a new metric appears.
+class MediaLogger:
+    """Mixin of a Lightning logger that takes more than scalars. Each method does nothing by default."""
+
+    def start(self, run_dir: Path, resumed_step: int | None) -> None:
+        """Prepare to log a run. Called once, before anything else, on all ranks.
+
+        Args:
+            run_dir: The folder of the run.
+            resumed_step: The step that the run resumes from; None: a new run.
+        """
+
+    def add_image(self, name: str, image: Image, step: int) -> None: ...
+
+    def add_histogram(self, name: str, values: Float[Tensor, " n"], step: int) -> None: ...
+
+    def add_text(self, name: str, text: str, step: int) -> None: ...
+
+    def add_graph(self, gan: GAN) -> None: ...
+
+
+# --- what callbacks call
+
+
+def log_metrics(trainer: L.Trainer, metrics: dict[str, float], step: int) -> None:
+    """Log scalars. self.log would cost more than Lightning's loop: experiments/hot_path."""
+    for logger in trainer.loggers:
+        logger.log_metrics(metrics, step)
+    publish(trainer, metrics)
+
+
+def publish(trainer: L.Trainer, metrics: dict[str, float]) -> None:
+    """Put metrics where Lightning's own callbacks, such as EarlyStopping, look for them."""
+    trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
+
+
+def log_image(trainer: L.Trainer, name: str, image: Image, step: int) -> None:
+    for logger in media_loggers(trainer):
+        logger.add_image(name, image, step)
+
+
+def log_histogram(trainer: L.Trainer, name: str, values: Float[Tensor, " n"], step: int) -> None:
+    for logger in media_loggers(trainer):
+        logger.add_histogram(name, values, step)
+
+
+def log_text(trainer: L.Trainer, name: str, text: str, step: int) -> None:
+    for logger in media_loggers(trainer):
+        logger.add_text(name, text, step)
+
+
+def log_graph(trainer: L.Trainer, gan: GAN) -> None:
+    for logger in media_loggers(trainer):
+        logger.add_graph(gan)
+
+
+def log_hyperparameters(trainer: L.Trainer, values: dict[str, Any]) -> None:
+    for logger in trainer.loggers:
+        logger.log_hyperparams(values)
+
+
+def media_loggers(trainer: L.Trainer) -> Iterator[MediaLogger]:
+    """Yield the loggers that take media; none on ranks other than 0."""
+    if trainer.is_global_zero:
+        yield from (logger for logger in trainer.loggers if isinstance(logger, MediaLogger))
+
+
+# --- TensorBoard
+
+
+class TensorBoard(TensorBoardLogger, MediaLogger):
+    """Event files in the run folder itself.
+
+    Unlike Lightning's logger, it writes no hparams.yaml, reports a full disk as such, and hides what an interrupted run
+    has written after the checkpoint that it resumes from.
 
     Args:
-        path: The file.
-        resumed_step: Later rows of an existing file are dropped; None: a new run, which starts a new file.
-
-    Raises:
-        UserError: The existing file is not a table of metrics.
+        flush_secs: Interval in seconds in which events are written to the disk.
     """
 
-    def __init__(self, path: Path, resumed_step: int | None) -> None:
-        super().__init__()
-        self.path = path
-        self.rows: list[dict[str, Any]] = []
-        self.columns = ["step"]
-        self.n_saved = 0  # rows on disk
-        if resumed_step and path.exists():
-            try:
-                lines = path.read_text().splitlines(keepends=True)
-                # the last line is incomplete if the run was killed while it was written
-                reader = csv.DictReader(line for line in lines if line.endswith("\n"))
-                self.columns = list(reader.fieldnames or self.columns)
-                self.rows = [row for row in reader if is_complete_row(row) and int(row["step"]) <= resumed_step]
-            except (KeyError, ValueError, csv.Error) as error:
-                raise UserError(
-                    f"{path} is not a table of this run's metrics ({first_line(error)}): move it to another folder"
-                ) from error
+    def __init__(self, flush_secs: int = 10) -> None:
+        self.flush_secs = flush_secs
 
-    @property
-    def name(self) -> str:
-        return ""
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: hyperparameters are in .hydra/config.yaml."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if self.rows and int(self.rows[-1]["step"]) == step:
-            self.rows[-1] |= metrics
-            if self.n_saved == len(self.rows):  # the row on disk lacks these metrics
-                self.n_saved = 0
-        else:
-            self.save()  # the previous step's row is complete
-            self.rows.append({"step": step, **metrics})
-
-    @rank_zero_only
-    def save(self) -> None:
-        unsaved = self.rows[self.n_saved :]
-        new_columns = list(dict.fromkeys(name for row in unsaved for name in row if name not in self.columns))
-        self.columns += new_columns
-        if new_columns or not self.n_saved:
-            with atomic_path(self.path) as temporary, temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, self.columns)
-                writer.writeheader()
-                writer.writerows(self.rows)
-        else:
-            # mode "a" would create a deleted file again, without its header
-            with self.path.open("r+", newline="") as file:
-                file.seek(0, os.SEEK_END)
-                csv.DictWriter(file, self.columns).writerows(unsaved)
-        self.n_saved = len(self.rows)
-
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        self.save()
-
-
-def is_complete_row(row: dict[str, str | None]) -> bool:
-    """Return False for a row that a kill has truncated; its step could then be any number."""
-    return None not in row.values() and str(row["step"]).isdecimal()
-
-
-class TensorBoardWriter(TensorBoardLogger):
-    """Lightning's TensorBoardLogger without hparams.yaml.
-
-    On a full disk, Lightning's logger reports "you tried to log 1.0 which is currently not supported" instead.
-    """
+    def start(self, run_dir: Path, resumed_step: int | None) -> None:
+        # a new run hides all events of one that was killed before its first checkpoint; one that is resumed from step 0
+        # logs its first images again
+        purge_step: Any = resumed_step + 1 if resumed_step else 0
+        super().__init__(
+            run_dir, name="", version="", default_hp_metric=False, flush_secs=self.flush_secs, purge_step=purge_step
+        )
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         for name, value in metrics.items():
             self.experiment.add_scalar(name, value, step)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Log what TensorBoard's HPARAMS page shows of this run.
+
+        Without an "experiment" that names columns, the page shows all hyperparameters and metrics of all runs, those
+        that differ between the runs first.
+        """
+        _, start, end = hparams(params, {})
+        for summary in (start, end):
+            self.experiment._get_file_writer().add_summary(summary)
+
+    def add_image(self, name: str, image: Image, step: int) -> None:
+        self.experiment.add_image(name, image, step)
+
+    def add_histogram(self, name: str, values: Float[Tensor, " n"], step: int) -> None:
+        self.experiment.add_histogram(name, values, step)
+
+    def add_text(self, name: str, text: str, step: int) -> None:
+        self.experiment.add_text(name, text, step)
+
+    def add_graph(self, gan: GAN) -> None:
+        """Log the graph of D(G(z)), traced in eval mode, which does not change running statistics."""
+        n = max(2, gan.discriminator.pack)
+        inputs = (gan.fixed_z[:n],) if gan.fixed_label is None else (gan.fixed_z[:n], gan.fixed_label[:n])
+        networks = GeneratorAndDiscriminator(gan.generator, gan.discriminator)
+        with eval_mode(gan.generator, gan.discriminator), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TensorBoard traces with functions that torch 2.15 deprecates
+            # add_graph gives the root's mode to all submodules in the end, and itself would trace twice to compare
+            networks.eval()
+            self.experiment.add_graph(torch.jit.trace(networks, inputs, strict=False, check_trace=False), inputs)
 
     @rank_zero_only
     def save(self) -> None:
@@ -121,21 +161,6 @@ class TensorBoardWriter(TensorBoardLogger):
             super().finalize(status)
 
 
-def tensorboard_logger(run_dir: Path, resumed_step: int | None) -> TensorBoardLogger:
-    """Return a logger of event files in the run folder itself, flushed every 10 seconds.
-
-    Args:
-        run_dir: The run folder.
-        resumed_step: TensorBoard hides what an interrupted run has written after it; None: a new run, which hides all
-            events of a run that was killed before its first checkpoint.
-    """
-    # resumed from step 0, a run logs its first images again
-    purge: Any = resumed_step + 1 if resumed_step else 0
-    return TensorBoardWriter(
-        save_dir=run_dir, name="", version="", default_hp_metric=False, flush_secs=10, purge_step=purge
-    )
-
-
 class GeneratorAndDiscriminator(nn.Module):
     """Compute D(G(z)), or D(G(z, y), y) with a label y."""
 
@@ -145,23 +170,3 @@ class GeneratorAndDiscriminator(nn.Module):
 
     def forward(self, z: Tensor, *label: Tensor) -> Tensor:
         return self.D(self.G(z, *label), *label)
-
-
-@rank_zero_only
-def log_graph(
-    writer: SummaryWriter, generator: nn.Module, discriminator: nn.Module, inputs: tuple[Tensor, ...]
-) -> None:
-    """Log the graph of D(G(z)), traced in eval mode, which does not change running statistics.
-
-    Args:
-        writer: TensorBoard's writer.
-        generator: G.
-        discriminator: D.
-        inputs: z, and the label of conditional networks.
-    """
-    networks = GeneratorAndDiscriminator(generator, discriminator)
-    with eval_mode(generator, discriminator), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorBoard traces with functions that torch 2.15 deprecates
-        # add_graph gives the root's mode to all submodules in the end, and itself would trace twice to compare
-        networks.eval()
-        writer.add_graph(torch.jit.trace(networks, inputs, strict=False, check_trace=False), inputs)

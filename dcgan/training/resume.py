@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dcgan.checkpoints.io import read_checkpoint
-from dcgan.checkpoints.safe_instantiate import reject_untrusted, use_local_data_keys
+from dcgan.checkpoints.safe_instantiate import PACKAGES, reject_untrusted, use_local_data_keys
 from dcgan.common.distributed import rank
 from dcgan.common.errors import UserError, explain, first_line
 from dcgan.common.overrides import override_key
-from dcgan.runs.config_diff import IGNORED_ON_RESUME
+from dcgan.runs.config_diff import COMMAND_LINE_KEYS, IGNORED_ON_RESUME
 from dcgan.runs.run_dir import list_checkpoints, resumes_in_place
 
 if TYPE_CHECKING:  # reading the command line must not import Lightning
@@ -33,7 +32,11 @@ LR_KEYS = {
     "optimizer.generator.lr": ("generator",),
 }
 # how long, where, what is written, and learning rates may change; the rest of the maths may not
-FREE_KEYS = (*IGNORED_ON_RESUME, "max_steps", "max_epochs", "trainer", "data.on_broken", "samples.steps", "metrics")
+FREE_KEYS = (
+    *COMMAND_LINE_KEYS,
+    *IGNORED_ON_RESUME,
+    *("max_steps", "max_epochs", "data.on_broken", "samples.steps", "metrics"),
+)
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,8 @@ def resumed_config(
 ) -> tuple[DictConfig, dict[str, str]]:
     """Return the config and the choices of a resumed run.
 
-    What defines the maths comes from the checkpoint. The trainer (but for its precision), the data's folder and what
-    the command line overrides come from `cfg`.
+    What defines the maths comes from the checkpoint. The trainer (but for its precision), loggers, callbacks, the
+    data's folder and what the command line overrides come from `cfg`.
 
     Args:
         checkpoint: The verified checkpoint.
@@ -115,8 +118,8 @@ def resumed_config(
             checkpoint's config names a class that it may not.
     """
     saved = OmegaConf.create(checkpoint["config"])
-    for key in FREE_KEYS:
-        if "." not in key and key not in saved:  # a setting that is newer than the checkpoint
+    for key in cfg:
+        if key in COMMAND_LINE_KEYS or key not in saved:  # or the user's own, for callbacks and loggers
             saved[key] = cfg[key]
     given = {override_key(override): override for override in overrides}
     for key in given:
@@ -126,17 +129,14 @@ def resumed_config(
             reject_change(key, checkpoint, saved, cfg, choices)
     change_learning_rates(saved, cfg, given)
 
-    saved.trainer = cfg.trainer
     precision = checkpoint["config"]["trainer"]["precision"]
     if "trainer.precision" not in given:
         saved.trainer.precision = precision
     elif saved.trainer.precision != precision:
         note(cfg, f"{saved.trainer.precision} after {precision}")
     saved.data = use_local_data_keys(saved.data, cfg)
-    saved.ckpt_path = cfg.ckpt_path
-    if "evaluator" not in given:
-        reject_untrusted(to_plain(saved), ["evaluator"])
-    overridden = {group: choices[group] for group in {*given, "trainer"} & set(choices)}
+    reject_untrusted(checkpoint["config"], [key for key in PACKAGES if key not in given])
+    overridden = {group: choices[group] for group in {*given, *COMMAND_LINE_KEYS} & set(choices)}
     return saved, checkpoint["choices"] | overridden
 
 
@@ -164,7 +164,7 @@ def change_learning_rates(saved: DictConfig, cfg: DictConfig, given: dict[str, s
 
     optimizer.lr scales the rates of both networks, which keeps their ratio.
     """
-    before = {name: saved.optimizer[name].lr for name in ("discriminator", "generator")}
+    before = {name: saved.optimizer[name].get("lr") for name in ("discriminator", "generator")}
     if "optimizer.lr" in given:
         factor = cfg.optimizer.lr / saved.optimizer.lr
         saved.optimizer.lr = cfg.optimizer.lr
@@ -196,9 +196,10 @@ def restore_training(checkpoint: dict[str, Any], trainer: "L.Trainer", gan: "GAN
 
     Raises:
         UserError: The training images are not those of the checkpoint.
-        ValueError: Its optimizer states do not fit the parameters.
+        ValueError: Its states of optimizers or schedulers do not fit this run.
     """
     from dcgan.training.lightning_internals import restore_loop_progress
+    from dcgan.training.optimizer_states import restore_optimizer_states
     from dcgan.training.rank_buffers import load_buffers
 
     data, processes = trainer.datamodule, checkpoint["processes"]  # type: ignore[attr-defined]
@@ -206,7 +207,7 @@ def restore_training(checkpoint: dict[str, Any], trainer: "L.Trainer", gan: "GAN
     gan.step = checkpoint["step"]
     load_buffers(trainer, gan, checkpoint)
     restore_loop_progress(checkpoint["loops"], processes, trainer, len(data.batch_sampler(data.n_images)))
-    restore_optimizer_states(checkpoint["optimizer_states"], gan)
+    restore_optimizer_states(checkpoint, gan)
     if processes != trainer.world_size and trainer.is_global_zero:
         print(f"note: {trainer.world_size} processes after {processes}: {NOT_BIT_EXACT}", file=sys.stderr)
 
@@ -230,23 +231,6 @@ def check_same_data(checkpoint: dict[str, Any], trainer: "L.Trainer") -> None:
             f"if their content has changed, {NOT_BIT_EXACT}",
             file=sys.stderr,
         )
-
-
-def restore_optimizer_states(states: list[dict[str, Any]], gan: "GAN") -> None:
-    """Convert saved optimizer states, in place, to tensors like this run's parameters, with this run's settings.
-
-    A fused kernel does not check them: it would read and write past the end of a shorter tensor.
-    """
-    saved = zip(states, (gan.discriminator, gan.generator), strict=True)
-    for (state, network), optimizer in zip(saved, gan.configure_optimizers(), strict=True):
-        parameters = list(network.parameters())
-        for i, moments in state["state"].items():
-            for name in ("exp_avg", "exp_avg_sq"):
-                if moments[name].shape != parameters[i].shape:
-                    raise ValueError(f"{name} has the shape {tuple(moments[name].shape)}")
-                moments[name] = torch.empty_like(parameters[i], device="cpu").detach().copy_(moments[name])
-            moments["step"] = torch.tensor(float(moments["step"]))
-        state["param_groups"] = optimizer.state_dict()["param_groups"]
 
 
 # --- errors

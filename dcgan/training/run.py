@@ -3,6 +3,8 @@
 import logging
 import os
 import warnings
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,38 +12,56 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from dcgan.checkpoints.lightning_io import AtomicCheckpointIO
-from dcgan.checkpoints.safe_instantiate import MATHS, reject_untrusted
 from dcgan.common.arg_checks import check_int
 from dcgan.common.distributed import check_world_size, exit_with_launcher, has_several_processes
 from dcgan.common.errors import UserError
+from dcgan.common.instantiate import (
+    build,
+    build_all,
+    build_function,
+    name_config_key,
+    require_callable,
+    require_instance,
+)
 from dcgan.data.datamodule import BaseDataModule
-from dcgan.gan import GAN
+from dcgan.data.pixel_range import PixelRange
+from dcgan.gan import GAN, OptimizerFactory, SchedulerFactory
+from dcgan.losses.adversarial import Loss
+from dcgan.losses.gradient_penalties import GradientPenalty
+from dcgan.metrics.compute import better_directions
+from dcgan.models.discriminator import BaseDiscriminator
+from dcgan.models.generator import BaseGenerator
 from dcgan.models.normalization import batch_norms
 from dcgan.runs.run_dir import SUMMARY
-from dcgan.training.callbacks.activation_stats import ActivationStats
 from dcgan.training.callbacks.checkpoints import CheckpointCallback
 from dcgan.training.callbacks.evaluation import EvaluationCallback
-from dcgan.training.callbacks.health import Health
-from dcgan.training.callbacks.metrics_logger import MetricsLogger
-from dcgan.training.callbacks.progress_bar import ProgressBar, print_outcome, print_summary
-from dcgan.training.callbacks.rank_check import RankConsistencyCheck
+from dcgan.training.callbacks.progress_bar import print_outcome, print_summary
 from dcgan.training.callbacks.run_summary import RunSummary
 from dcgan.training.callbacks.sample_grids import SampleGrids
+from dcgan.training.context import RunContext, find_callback
+from dcgan.training.csv_logger import CSVMetricsLogger
 from dcgan.training.cuda_graph import CUDAGraphGAN
 from dcgan.training.errors import translate_errors
-from dcgan.training.loggers import CSVMetricsLogger, tensorboard_logger
+from dcgan.training.init_from import init_weights_from
+from dcgan.training.loggers import MediaLogger
 from dcgan.training.resume import ResumePoint, checkpoint_errors
 from dcgan.training.signals import SignalHandler
 
 PRECISIONS = ("32-true", "bf16-mixed")
 STRATEGIES = ("auto", "ddp")
+DEFAULT_OBJECTIVE = "frechet"  # infinite if it is not measured
+TRAINING_METRICS = ("loss_d", "loss_g", "d_real", "d_fake", "images_per_second")
 
 
 def train(
@@ -60,62 +80,46 @@ def train(
         UserError, ValueError: The settings do not work, or the training was interrupted or stopped.
     """
     silence_known_warnings()
+    cfg.run_dir = str(run_dir)
     ckpt_path = resume.path if resume is not None else None
     with exit_with_launcher():
         with checkpoint_errors(ckpt_path):
             check_plain_keys(cfg)
-            config: Any = {**cast(dict, OmegaConf.to_container(cfg, resolve=True)), "ckpt_path": None}
-            reject_untrusted(config, MATHS)  # it comes from a checkpoint, or will be saved in one
-
             L.seed_everything(cfg.seed, verbose=False)  # for the initial weights
-            gan, data = build_gan(cfg), instantiate(cfg.data)
+            gan, data = build_gan(cfg), build(cfg, "data", BaseDataModule)
             check_batch(gan, data)
-
-            console, signals, step = Console(soft_wrap=True), SignalHandler(), resume.step if resume else None
-            loggers = [tensorboard_logger(run_dir, step), CSVMetricsLogger(run_dir / "metrics.csv", step)]
-            metrics_logger = MetricsLogger(cfg.log.every_n_steps)
-            samples = SampleGrids(run_dir, config["samples"]["steps"])
-            metrics = instantiate(cfg.evaluator, _convert_="all")
-            evaluation = EvaluationCallback(
-                metrics, choices, metrics_logger, console, cfg.metrics.every_n_steps, cfg.metrics.n
-            )
-            health = Health(cfg.health.action, cfg.health.patience, metrics_logger, evaluation, console, config)
-            checkpoints = CheckpointCallback(
-                run_dir / "checkpoints" / "last.ckpt",
-                config,
-                choices,
-                metrics_logger,
-                evaluation,
-                health,
-                signals,
-                **cfg.checkpoints,
-            )
-            summary = RunSummary(run_dir, metrics_logger, evaluation, config, choices)
-            callbacks = [
-                RankConsistencyCheck(),
-                metrics_logger,
-                ActivationStats(cfg.log.activity_every_n_steps),
-                samples,
-                evaluation,
-                health,
-                ProgressBar(console, metrics_logger),
-                checkpoints,
-                summary,
-            ]
-            trainer = build_trainer(cfg, gan, run_dir, callbacks, loggers, gpu, resume)
-            signals.install_after_lightning(trainer)
+            started_from = init_weights_from(gan, cfg) if cfg.init_from is not None and resume is None else None
+            signals = SignalHandler()
+            context = RunContext(run_dir, cfg, choices, signals, Console(soft_wrap=True), started_from)
+            trainer = build_trainer(cfg, gan, context, gpu, resume)
+            check_objective(cfg, trainer)
+        signals.install_after_lightning(trainer)
         if trainer.is_global_zero:
-            print_summary(console, gan, choices, trainer, run_dir)
-        with signals.handling(), translate_errors(trainer, run_dir, checkpoints, ckpt_path):
+            print_summary(trainer, gan)
+        with signals.handling(), translate_errors(trainer, run_dir, ckpt_path):
             trainer.fit(gan, datamodule=data, ckpt_path=None if resume is None else str(resume.path), weights_only=True)
-        # a run that was killed after its last step still lacks its last samples and its summary
-        if not checkpoints.started and not trainer.strategy.broadcast((run_dir / SUMMARY).exists()):
-            samples.on_train_end(trainer, gan)
-            summary.on_train_end(trainer, gan)
+        finished = trainer.strategy.broadcast((run_dir / SUMMARY).exists())
+        if not find_callback(trainer, CheckpointCallback).started and not finished:
+            complete_killed_run(trainer, gan)
         if trainer.is_global_zero:
-            print_outcome(console, run_dir, samples.latest, gan.step)
+            print_outcome(context.console, run_dir, gan.step)
             signals.raise_if_interrupted()
-        return summary.summary
+        return find_callback(trainer, RunSummary).summary
+
+
+def check_objective(cfg: DictConfig, trainer: L.Trainer) -> None:
+    """Raise ValueError if a chosen objective is not a metric of this run."""
+    measured = better_directions(find_callback(trainer, EvaluationCallback).metrics)
+    known = [*measured, *TRAINING_METRICS]
+    if cfg.objective != DEFAULT_OBJECTIVE and cfg.objective not in known:
+        raise ValueError(f"objective must be one of {', '.join(known)}, got {cfg.objective!r}")
+
+
+def complete_killed_run(trainer: L.Trainer, gan: GAN) -> None:
+    """Write the last samples and the summary of a run that was killed after its last step."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, SampleGrids | RunSummary):
+            callback.on_train_end(trainer, gan)
 
 
 def silence_known_warnings() -> None:
@@ -155,21 +159,26 @@ def check_batch(gan: GAN, data: BaseDataModule) -> None:
         raise UserError(f"data.batch_size must be a multiple of discriminator.pack ({pack}), got {data.batch_size}")
 
 
+def to_container(cfg: DictConfig) -> dict[str, Any]:
+    return cast(dict, OmegaConf.to_container(cfg, resolve=True))
+
+
 def build_gan(cfg: DictConfig) -> GAN:
     """Build the networks and their training from the config. Initial weights use torch's global generator."""
-    generator, discriminator = instantiate(cfg.model), instantiate(cfg.discriminator)
+    generator, discriminator = build(cfg, "model", BaseGenerator), build(cfg, "discriminator", BaseDiscriminator)
     if cfg.initialization is not None:
-        initialize = instantiate(cfg.initialization)
+        initialize = build_function(cfg, "initialization")
         initialize(generator)
         initialize(discriminator)
     return (CUDAGraphGAN if cfg.cuda_graph else GAN)(
         generator=generator,
         discriminator=discriminator,
-        loss=instantiate(cfg.loss),
-        discriminator_optimizer=instantiate(cfg.optimizer.discriminator),
-        generator_optimizer=instantiate(cfg.optimizer.generator),
-        pixels=instantiate(cfg.output.pixels),
-        penalty=instantiate(cfg.penalty),
+        loss=build(cfg, "loss", Loss),
+        discriminator_optimizer=optimizer_factory(cfg, "optimizer.discriminator"),
+        generator_optimizer=optimizer_factory(cfg, "optimizer.generator"),
+        pixels=build(cfg, "output.pixels", PixelRange),
+        penalty=None if cfg.penalty is None else build(cfg, "penalty", GradientPenalty),
+        schedulers=None if cfg.scheduler is None else scheduler_factories(cfg),
         discriminator_steps=cfg.discriminator_steps,
         ema_decay=cfg.ema.decay,
         seed=cfg.seed,
@@ -177,16 +186,45 @@ def build_gan(cfg: DictConfig) -> GAN:
     )
 
 
+def optimizer_factory(cfg: DictConfig, key: str) -> OptimizerFactory:
+    settings = {
+        # torch rejects a mix of integers and floats, such as the betas 0 and 0.9
+        name: [float(x) if isinstance(x, int) else x for x in value] if isinstance(value, list) else value
+        for name, value in to_container(OmegaConf.select(cfg, key)).items()
+    }
+    with name_config_key(key):
+        factory = require_callable(key, instantiate(settings, _convert_="all"))
+
+    def create(parameters: Iterable[nn.Parameter]) -> Optimizer:
+        with name_config_key(key):
+            return require_instance(key, factory(parameters), Optimizer)
+
+    create([nn.Parameter(torch.zeros(1))])  # finds bad settings before the run starts
+    return create
+
+
+def scheduler_factories(cfg: DictConfig) -> tuple[SchedulerFactory, SchedulerFactory]:
+    """Return the factories of D's and G's scheduler. The first to be called sets `scheduler.steps`, if it is null."""
+
+    def create(key: str, optimizer: Optimizer, steps: int) -> LRScheduler:
+        if "steps" in cfg.scheduler and cfg.scheduler.steps is None:
+            cfg.scheduler.steps = steps  # so that a resumed run has the same schedule
+        factory = build_function(cfg, key)
+        with name_config_key(key):
+            scheduler = require_instance(key, factory(optimizer), LRScheduler)
+        if isinstance(scheduler, ReduceLROnPlateau):
+            raise UserError(f"{key}: ReduceLROnPlateau needs a metric at each step: give another scheduler")
+        return scheduler
+
+    return partial(create, "scheduler.discriminator"), partial(create, "scheduler.generator")
+
+
 def build_trainer(
-    cfg: DictConfig,
-    gan: GAN,
-    run_dir: Path,
-    callbacks: list[L.Callback],
-    loggers: list[Logger],
-    gpu: int | None,
-    resume: ResumePoint | None,
+    cfg: DictConfig, gan: GAN, context: RunContext, gpu: int | None, resume: ResumePoint | None
 ) -> L.Trainer:
     """Build Lightning's Trainer, which counts optimizer steps where the config counts steps."""
+    callbacks = [context, *build_all(cfg, "callbacks", L.Callback).values()]
+    loggers = [*build_all(cfg, "logger", Logger).values(), CSVMetricsLogger()]  # type: ignore[type-abstract]
     overrides: dict[str, Any] = {}
     if has_several_processes(cfg):
         # a D update leaves G's parameters unused; each rank tracks its own running statistics
@@ -203,16 +241,20 @@ def build_trainer(
         callbacks=callbacks,
         logger=loggers,
         plugins=plugins,
-        default_root_dir=run_dir,
+        default_root_dir=context.run_dir,
         log_every_n_steps=0,  # the callbacks log
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        # Lightning's own, if the config has one
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        enable_model_summary=any(isinstance(callback, ModelSummary) for callback in callbacks),
         use_distributed_sampler=False,
     )
     check_world_size(trainer.world_size)
     # Lightning takes it from SLURM_PROCID, also for a run of one process
     rank_zero_only.rank = trainer.global_rank  # type: ignore[attr-defined]
+    for logger in loggers:
+        if isinstance(logger, MediaLogger):
+            logger.start(context.run_dir, resume.step if resume is not None else None)
     if trainer.strategy.root_device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     return trainer

@@ -80,7 +80,9 @@ def root(mnist_root: Path, tmp_path: Path) -> Path:
 
 
 def load(root: Path) -> list[torch.Tensor]:
-    data = TorchvisionDataModule(MNIST, str(root), 28, 1, PixelRange(-1), batch_size=8, classes=10)
+    data = TorchvisionDataModule(
+        dataset=MNIST, root=str(root), image_size=28, channels=1, pixels=PixelRange(-1), batch_size=8, classes=10
+    )
     with time_limit():
         data.prepare_data()
         return [*data.load(train=True), *data.load(train=False)]

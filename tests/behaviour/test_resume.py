@@ -177,7 +177,7 @@ def test_invalid_learning_rate_is_rejected(dcgan_train):
     dcgan_train(*TINY, *RUN, "max_steps=1")
     outcome = dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=2", "optimizer.lr=-1")
     assert outcome.code == 1
-    assert "lr must be a number in (0, inf), got -1" in outcome.err
+    assert "Invalid learning rate: -1" in outcome.err
 
 
 def test_changed_precision_is_noted_and_a_changed_number_of_images_rejected(dcgan_train, mnist_root):
@@ -257,7 +257,7 @@ def test_metric_that_reads_a_file_does_not_come_from_the_checkpoint(plain_run, d
     resume = [f"ckpt_path={changed(plain_run, Path('evil.ckpt'), change)}", "max_steps=5", "hydra.run.dir=run"]
     outcome = dcgan_train(*resume, "trainer=cpu")
     assert outcome.code == 1
-    assert "code runs; put your class there, or give evaluator= on the command line" in outcome.err
+    assert "code runs. Give evaluator= on the command line" in outcome.err
     assert dcgan_train(*resume, "trainer=cpu", "evaluator=none").code == 0
 
 

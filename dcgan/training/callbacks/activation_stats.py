@@ -14,7 +14,7 @@ from dcgan.common.arg_checks import check_int
 from dcgan.gan import GAN
 from dcgan.models.forward_modes import eval_mode
 from dcgan.models.layers import hidden_activations
-from dcgan.training.callbacks.shared import log_metrics
+from dcgan.training.loggers import log_metrics
 
 DEAD_DERIVATIVE = 1e-3
 SATURATED_FRACTION_OF_MAXIMUM = 0.01
@@ -51,6 +51,8 @@ class ActivationStats(L.Callback):
         for network in ("generator", "discriminator"):
             for layer, norm in gradient_norms(getattr(gan, network)).items():
                 stats[f"gradient_norms/{network}/{layer}"] = norm
+        if not stats:  # own networks, before the first gradient
+            return
         values = torch.stack(list(stats.values())).tolist()  # one transfer from the device
         log_metrics(trainer, dict(zip(stats, values, strict=True)), gan.step)
 

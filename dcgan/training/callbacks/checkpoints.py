@@ -18,19 +18,22 @@ from dcgan.common.arg_checks import check_int, check_number
 from dcgan.common.atomic_files import atomic_path, write_errors
 from dcgan.common.errors import CollectiveError, NonFiniteError
 from dcgan.gan import GAN
-from dcgan.training.callbacks.evaluation import EvaluationCallback
-from dcgan.training.callbacks.health import Health
 from dcgan.training.callbacks.metrics_logger import MetricsLogger
 from dcgan.training.callbacks.shared import is_last_step
+from dcgan.training.context import find_callback, run_context
 from dcgan.training.lightning_internals import current_batch_in_epoch, dump_checkpoint
 from dcgan.training.rank_buffers import save_buffers
 from dcgan.training.resume import restore_training
-from dcgan.training.signals import WARNING_SIGNAL, Interrupted, SignalHandler
+from dcgan.training.signals import WARNING_SIGNAL, Interrupted
 
 BEST = "best.ckpt"
 CHECK_TIME_EVERY_N_STEPS = 50
 COPY_EVERY_N_STEPS = 100  # to memory, in case the next steps or the disk fail
 SLOW_SECONDS = 15  # to write a checkpoint
+
+
+def last_checkpoint(run_dir: Path) -> Path:
+    return run_dir / "checkpoints" / "last.ckpt"
 
 
 class CheckpointCallback(L.Callback):
@@ -43,46 +46,29 @@ class CheckpointCallback(L.Callback):
     Lightning's ModelCheckpoint counts optimizer steps and ignores minutes in manual optimization (#17958, #21699).
 
     Args:
-        path: Of last.ckpt.
-        config: The resolved config as plain containers, saved in each checkpoint.
-        choices: The chosen option of each config group, saved in each checkpoint.
-        metrics_logger: Checks the losses of steps that were not read from the device yet.
-        evaluation: Knows the best step.
-        health: May stop the run.
-        signals: May stop the run.
         every_n_steps: Interval in steps, >= 1; None: no such interval.
         every_n_minutes: Interval in minutes, > 0; None: no such interval.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        config: dict[str, Any],
-        choices: dict[str, str],
-        metrics_logger: MetricsLogger,
-        evaluation: EvaluationCallback,
-        health: Health,
-        signals: SignalHandler,
-        every_n_steps: int | None,
-        every_n_minutes: float | None,
-    ) -> None:
+    def __init__(self, every_n_steps: int | None, every_n_minutes: float | None) -> None:
         check_int("checkpoints.every_n_steps", every_n_steps, 1, optional=True)
         if every_n_minutes is not None:
             check_number("checkpoints.every_n_minutes", every_n_minutes, 0, float("inf"), brackets="()")
-        self.path, self.config, self.choices = path, config, choices
-        self.metrics_logger, self.evaluation, self.health, self.signals = metrics_logger, evaluation, health, signals
         self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
+        self.best_due = False  # set by the evaluation of a step that is the best so far
+        self.stop_reason: str | None = None  # set by a callback that wants the run to end as failed after this step
         self.started = False  # True after the first step
         self.step_at_batch_start = -1  # equal to gan.step while a step is incomplete
         self.saved_step = -1  # of the state in last.ckpt
         self.last_good: dict[str, Any] | None = None  # the last state that was saved or copied to memory
         self.rescued = False  # True if last.ckpt was written from memory after the run folder had disappeared
 
+    def setup(self, trainer: L.Trainer, gan: GAN, stage: str) -> None:
+        self.path = last_checkpoint(run_context(trainer).run_dir)
+        self.metrics_logger = find_callback(trainer, MetricsLogger)
+
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
         self.saved_at = time.monotonic()
-        # a run that is resumed in another folder has no best.ckpt there; ranks need not see the same folder
-        if not trainer.strategy.broadcast(self.path.with_name(BEST).exists()):
-            self.evaluation.best = float("inf")
         if gan.step == 0:
             self.save(trainer, gan)
         elif trainer.is_global_zero and not (self.path.exists() and self.path.samefile(str(trainer.ckpt_path))):
@@ -95,26 +81,29 @@ class CheckpointCallback(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         self.started = True
-        if self.evaluation.best_step == gan.step:
+        if self.best_due:
+            self.best_due = False
             self.require_finite(trainer, gan)
             self.write(trainer, BEST)
         # the last step is saved here: later, Lightning counts an epoch that was stopped as a complete one
         last = is_last_step(trainer)
         steps_due = self.every_n_steps is not None and gan.step % self.every_n_steps == 0
         minutes_due = gan.step % CHECK_TIME_EVERY_N_STEPS == 0 and self.minutes_due(trainer)
-        number = self.signals.synchronized(trainer, gan.step)
-        verdict = self.health.verdict
-        if last or steps_due or minutes_due or number is not None or verdict is not None:
+        signals = run_context(trainer).signals
+        number = signals.synchronized(trainer, gan.step)
+        if last or steps_due or minutes_due or number is not None or self.stop_reason is not None:
             self.save(trainer, gan)
         elif gan.step % COPY_EVERY_N_STEPS == 0:
             self.require_finite(trainer, gan)
             self.copy_to_memory(trainer)
         if number == WARNING_SIGNAL:
-            self.signals.requeue()
+            signals.requeue()
         elif number is not None and not last:
             raise Interrupted(f"interrupted at step {gan.step}: resume with ckpt_path={self.path}", number)
-        if verdict is not None and not last:
-            raise CollectiveError(f"stopped at step {gan.step}, because {verdict}; {self.path} holds its state")
+        if self.stop_reason is not None and not last:
+            raise CollectiveError(
+                f"stopped at step {gan.step}, because {self.stop_reason}; {self.path} holds its state"
+            )
 
     def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
         if self.saved_step != gan.step:  # another callback has stopped the run
@@ -191,8 +180,8 @@ class CheckpointCallback(L.Callback):
         data = trainer.datamodule
         checkpoint |= {
             "format": FORMAT,
-            "config": self.config,
-            "choices": self.choices,
+            "config": run_context(trainer).config,
+            "choices": run_context(trainer).choices,
             "step": gan.step,
             "processes": trainer.world_size,
             "dataset": data.dataset_name,

@@ -7,26 +7,31 @@ from typing import Any
 
 import lightning as L
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from dcgan.common.arg_checks import check_int
 from dcgan.common.distributed import all_gather
 from dcgan.common.errors import UserError
+from dcgan.common.instantiate import require_instance
 from dcgan.data.datamodule import InMemoryDataModule
 from dcgan.gan import GAN
+from dcgan.metrics.base import Metric
 from dcgan.metrics.compute import Metrics, applicable_metrics, load_real_statistics, measure
 from dcgan.metrics.judge import ImageFeatures, MissingJudgeError
 from dcgan.metrics.real_images import RealStatistics
 from dcgan.sampling.trained_generator import sample_labels, sample_latents, split_batches
+from dcgan.training.callbacks.checkpoints import BEST, CheckpointCallback, last_checkpoint
 from dcgan.training.callbacks.metrics_logger import MetricsLogger
-from dcgan.training.callbacks.shared import AttributeStateCallback, is_last_step, log_metrics, total_steps
+from dcgan.training.callbacks.shared import AttributeStateCallback, is_last_step
+from dcgan.training.context import find_callback, run_context
+from dcgan.training.loggers import log_metrics, publish
 from dcgan.training.rank_buffers import mean_running_stats
 
 EVALUATIONS_PER_RUN = 5  # by default
 BATCH_SIZE = 500
 N_BEFORE_TRAINING = 2000  # images; fewer than later, to start soon
 SELECTION_METRIC = "test/frechet"
+MIN_CONFIDENT = 0.5  # share of confident samples; below, they are not digits yet
 
 
 class EvaluationCallback(AttributeStateCallback):
@@ -40,37 +45,36 @@ class EvaluationCallback(AttributeStateCallback):
 
     Args:
         metrics: Without a judge for the data, those that need one are left out, which is reported.
-        choices: The chosen option of each config group.
-        metrics_logger: Its timer excludes the evaluation.
-        console: For the report.
         every_n_steps: Interval in steps, >= 1; None: five evaluations per run. The last step is always evaluated.
         n: Images per evaluation, >= 1; None: as many as there are test images, which is also the maximum.
     """
 
-    saved = ("best", "best_step", "latest", "seconds", "judge_facts")
+    saved = ("best", "best_step", "latest", "seconds", "judge_facts", "evaluated_step")
 
-    def __init__(
-        self,
-        metrics: Metrics,
-        choices: dict[str, str],
-        metrics_logger: MetricsLogger,
-        console: Console,
-        every_n_steps: int | None,
-        n: int | None,
-    ) -> None:
+    def __init__(self, metrics: Metrics, every_n_steps: int | None, n: int | None) -> None:
+        for name, metric in metrics.items():
+            require_instance(f"evaluator.{name}", metric, Metric)
         check_int("metrics.every_n_steps", every_n_steps, 1, optional=True)
         check_int("metrics.n", n, 1, optional=True)
-        self.metrics, self.choices, self.metrics_logger, self.console = metrics, choices, metrics_logger, console
-        self.every_n_steps, self.n = every_n_steps, n
+        self.metrics, self.every_n_steps, self.n = metrics, every_n_steps, n
         self.latest: dict[str, float] = {}
-        self.best, self.best_step = math.inf, -1
+        self.best, self.best_step, self.evaluated_step = math.inf, -1, -1
         self.seconds = 0.0
         self.real: RealStatistics | None = None
         self.classes = 0  # of the data set, 0 without a judge
         self.judge_facts: dict[str, Any] | None = None
 
+    def setup(self, trainer: L.Trainer, gan: GAN, stage: str) -> None:
+        self.checkpoints = find_callback(trainer, CheckpointCallback)
+        self.metrics_logger = find_callback(trainer, MetricsLogger)
+
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
-        self.interval = self.every_n_steps or max(1, math.ceil(total_steps(trainer, gan) / EVALUATIONS_PER_RUN))
+        self.interval = self.every_n_steps or max(1, math.ceil(gan.total_steps / EVALUATIONS_PER_RUN))
+        # a run that is resumed in another folder has no best.ckpt there; ranks need not see the same folder
+        best = last_checkpoint(run_context(trainer).run_dir).with_name(BEST)
+        if not trainer.strategy.broadcast(best.exists()):
+            self.best = math.inf
+        publish(trainer, self.latest)  # of a resumed run
         self.metrics = applicable_metrics(self.metrics, has_judge=True, has_labels=gan.generator.classes > 0)
         self.real = self.prepare_real_statistics(trainer) if self.metrics else None
         self.judge_facts = self.real.judge_facts if self.real else None
@@ -85,7 +89,7 @@ class EvaluationCallback(AttributeStateCallback):
         try:
             return load_real_statistics(data, trainer.strategy.root_device)
         except MissingJudgeError as error:
-            command = f"python -m dcgan.metrics.train_judge data={self.choices['data']}"
+            command = f"python -m dcgan.metrics.train_judge data={run_context(trainer).choices['data']}"
             reason = f"{error} ({command} trains one)"
         except UserError as error:
             reason = str(error)
@@ -96,11 +100,16 @@ class EvaluationCallback(AttributeStateCallback):
         )
         if trainer.is_global_zero:
             measured = f"only {', '.join(self.metrics)}" if self.metrics else "nothing"
-            self.console.print(f"metrics        {reason}: {measured} is measured, no best.ckpt saved", highlight=False)
+            sentence = f"metrics        {reason}: {measured} is measured, no best.ckpt saved"
+            run_context(trainer).console.print(sentence, highlight=False)
         return RealStatistics(data, None) if self.metrics else None
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         if self.real is not None and (gan.step % self.interval == 0 or is_last_step(trainer)):
+            self.evaluate(trainer, gan, self.real, self.metrics, self.n or len(self.real))
+
+    def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
+        if self.real is not None and self.evaluated_step != gan.step:  # another callback has stopped the run
             self.evaluate(trainer, gan, self.real, self.metrics, self.n or len(self.real))
 
     def evaluate(self, trainer: L.Trainer, gan: GAN, real: RealStatistics, metrics: Metrics, n: int) -> None:
@@ -110,13 +119,20 @@ class EvaluationCallback(AttributeStateCallback):
         values = measure(metrics, samples, real) if samples is not None else {}
         if trainer.world_size > 1:
             values = trainer.strategy.broadcast(values)
+        self.evaluated_step = gan.step
         self.latest = {f"test/{name}": value for name, value in values.items()}
         log_metrics(trainer, self.latest, gan.step)
         if self.latest.get(SELECTION_METRIC, math.inf) < self.best:
             self.best, self.best_step = self.latest[SELECTION_METRIC], gan.step
+            self.checkpoints.best_due = True
         elapsed = time.perf_counter() - start
         self.seconds += elapsed
         self.metrics_logger.exclude_seconds(elapsed)
+
+    def lacks_classes(self) -> bool:
+        """Return True if the last evaluation missed a class although most samples are confident."""
+        missing = self.latest.get("test/classes", self.classes) < self.classes
+        return missing and self.latest["test/confident"] > MIN_CONFIDENT
 
     def generate(self, trainer: L.Trainer, gan: GAN, real: RealStatistics, n: int) -> ImageFeatures | None:
         """Return n generated images with the judge's features, None on ranks other than 0. A collective operation."""

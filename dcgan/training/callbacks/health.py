@@ -1,12 +1,10 @@
 """Warn about a training that has gone wrong while there is still time to stop it."""
 
-import math
 from typing import Any
 
 import lightning as L
 import torch
 from jaxtyping import UInt8
-from rich.console import Console
 from torch import Tensor
 
 from dcgan.common.arg_checks import check_int
@@ -15,9 +13,12 @@ from dcgan.common.config_tree import select
 from dcgan.common.errors import NonFiniteError
 from dcgan.gan import GAN
 from dcgan.losses.adversarial import Loss
+from dcgan.training.callbacks.checkpoints import CheckpointCallback
 from dcgan.training.callbacks.evaluation import EvaluationCallback
 from dcgan.training.callbacks.metrics_logger import MetricsLogger
-from dcgan.training.callbacks.shared import AttributeStateCallback, log_metrics, summary_writer
+from dcgan.training.callbacks.shared import AttributeStateCallback
+from dcgan.training.context import find_callback, run_context
+from dcgan.training.loggers import log_metrics, log_text
 
 ACTIONS = ("warn", "stop")
 N_IMAGES = 16  # of the fixed noise: in half the time of all 64
@@ -25,7 +26,6 @@ MIN_DIVERSITY = 0.15  # of the real images' diversity; healthy runs stayed above
 NEAR_MINIMUM = 0.05  # of the way from D's smallest loss to that of a D that cannot distinguish
 VANISHED = 1e-3  # of the largest gradient norm so far
 LARGEST_LOGIT = 20.0
-MIN_CONFIDENT = 0.5  # share of confident samples; below, they are not digits yet
 
 SYMPTOMS = {
     "collapse": "all samples look alike",
@@ -68,39 +68,28 @@ class Health(AttributeStateCallback):
     Args:
         action: "warn", or "stop", which saves the state and ends the run.
         patience: In steps, >= 1.
-        metrics_logger: Provides the rows of metrics.
-        evaluation: Provides the classes found.
-        console: For the reports.
-        config: The resolved config, which decides what advice works.
     """
 
     saved = ("first_step", "reported", "largest_gradient", "sample_digest")
 
-    def __init__(
-        self,
-        action: str,
-        patience: int,
-        metrics_logger: MetricsLogger,
-        evaluation: EvaluationCallback,
-        console: Console,
-        config: dict[str, Any],
-    ) -> None:
+    def __init__(self, action: str, patience: int) -> None:
         if action not in ACTIONS:
             raise ValueError(f"health.action must be one of {', '.join(ACTIONS)}, got {action!r}")
         check_int("health.patience", patience, 1)
-        self.action, self.patience, self.config = action, patience, config
-        self.metrics_logger, self.evaluation, self.console = metrics_logger, evaluation, console
-        self.row = metrics_logger.latest  # the last one checked
+        self.action, self.patience = action, patience
         self.sample_digest = ""  # of the samples at the last check
         self.first_step: dict[str, int] = {}  # since when each present symptom lasts
         self.reported: list[str] = []
         self.largest_gradient = 0.0
-        self.verdict: str | None = None  # why the run must stop
+
+    def setup(self, trainer: L.Trainer, gan: GAN, stage: str) -> None:
+        self.metrics_logger = find_callback(trainer, MetricsLogger)
+        self.evaluation = find_callback(trainer, EvaluationCallback)
+        self.checkpoints = find_callback(trainer, CheckpointCallback)
 
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
+        self.row = self.metrics_logger.latest  # the last one checked
         self.real_diversity = diversity(trainer.datamodule.preview(N_IMAGES))
-        self.row = self.metrics_logger.latest
-        self.minimum_loss, self.undecided_loss = loss_range(gan.loss)
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         if self.metrics_logger.latest is not self.row:
@@ -113,19 +102,17 @@ class Health(AttributeStateCallback):
 
     def find_symptoms(self, gan: GAN) -> dict[str, bool]:
         """Return which symptoms the last row of metrics and the samples of the fixed noise have."""
-        row, tested = self.row, self.evaluation.latest
+        row = self.row
         gradient = row["train/gradient_norm_g"]
         self.largest_gradient = max(self.largest_gradient, gradient)
         label = None if gan.fixed_label is None else gan.fixed_label[:N_IMAGES]
         images, before = gan.sample(gan.fixed_z[:N_IMAGES], label), self.sample_digest
         self.sample_digest = digest([images])
-        missing = tested.get("test/classes", self.evaluation.classes) < self.evaluation.classes
-        gap, full_gap = row["train/loss_d"] - self.minimum_loss, self.undecided_loss - self.minimum_loss
         return {
             "collapse": diversity(images) < MIN_DIVERSITY * self.real_diversity,
             "frozen_generator": self.sample_digest == before,
-            "missing_classes": missing and tested["test/confident"] > MIN_CONFIDENT,
-            "saturated_discriminator": gap < NEAR_MINIMUM * full_gap,
+            "missing_classes": self.evaluation.lacks_classes(),
+            "saturated_discriminator": is_near_minimum(gan.loss, row["train/loss_d"]),
             "starved_generator": row["train/d_fake"] > row["train/d_real"]
             or gradient < VANISHED * self.largest_gradient,
         }
@@ -137,18 +124,22 @@ class Health(AttributeStateCallback):
         for name, first in self.first_step.items():
             if name not in self.reported and step - first >= self.patience:
                 self.reported.append(name)
-                self.report(trainer, step, f"{SYMPTOMS[name]} since step {first}: try {advice(name, self.config)}")
+                self.report(
+                    trainer,
+                    step,
+                    f"{SYMPTOMS[name]} since step {first}: try {advice(name, run_context(trainer).config)}",
+                )
 
     def report(self, trainer: L.Trainer, step: int, sentence: str) -> None:
         if self.action == "stop":
-            self.verdict = sentence
+            self.checkpoints.stop_reason = sentence
         if trainer.is_global_zero:
-            self.console.print(f"health         step {step}: {sentence}", highlight=False)
-            summary_writer(trainer).add_text("health", sentence, step)
+            run_context(trainer).console.print(f"health         step {step}: {sentence}", highlight=False)
+            log_text(trainer, "health", sentence, step)
 
     def on_exception(self, trainer: L.Trainer, gan: GAN, exception: BaseException) -> None:
         if isinstance(exception, NonFiniteError):
-            summary_writer(trainer).add_text("health", str(exception), gan.step)
+            log_text(trainer, "health", str(exception), gan.step)
 
 
 def diversity(images: UInt8[Tensor, "n c h w"]) -> float:
@@ -156,16 +147,12 @@ def diversity(images: UInt8[Tensor, "n c h w"]) -> float:
     return images.double().std(dim=0).mean().item() / 255
 
 
-def loss_range(loss: Loss) -> tuple[float, float]:
-    """Return D's loss if it distinguishes perfectly (-inf if there is no minimum), and if it cannot distinguish.
-
-    Label smoothing keeps the minimum above 0.
-    """
-    logits, zero = torch.linspace(-LARGEST_LOGIT, LARGEST_LOGIT, 161), torch.zeros(1)
-    real = min((loss.discriminator(logit, zero).item(), logit.item()) for logit in logits.split(1))[1]
-    fake = min((loss.discriminator(zero, logit).item(), logit.item()) for logit in logits.split(1))[1]
-    minimum = loss.discriminator(torch.tensor([real]), torch.tensor([fake])).item()
-    return -math.inf if minimum < 0 else minimum, loss.discriminator(zero, zero).item()
+def is_near_minimum(loss: Loss, loss_d: float) -> bool:
+    """Return True if D's loss is close to its minimum, False if the loss has none."""
+    if loss.discriminator_minimum is None:
+        return False
+    undecided = loss.discriminator(torch.zeros(1), torch.zeros(1)).item()
+    return loss_d - loss.discriminator_minimum < NEAR_MINIMUM * (undecided - loss.discriminator_minimum)
 
 
 def advice(symptom: str, config: dict[str, Any]) -> str:

@@ -12,7 +12,8 @@ from torch import Tensor
 from dcgan.common.arg_checks import check_int
 from dcgan.common.errors import NonFiniteError
 from dcgan.gan import GAN
-from dcgan.training.callbacks.shared import is_last_step, log_metrics
+from dcgan.training.callbacks.shared import is_last_step
+from dcgan.training.loggers import log_metrics, publish
 
 
 class StepMetrics(NamedTuple):
@@ -55,6 +56,9 @@ class MetricsLogger(L.Callback):
         if self.timer_start is not None:
             self.timer_start += seconds
 
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
+        publish(trainer, self.latest)  # of a resumed run
+
     def on_train_batch_start(self, trainer: L.Trainer, gan: GAN, batch: Tensor, batch_idx: int) -> None:
         if self.timer_start is None:
             self.timer_start = time.perf_counter()
@@ -63,6 +67,10 @@ class MetricsLogger(L.Callback):
         self.unread.append(outputs)
         self.timed_steps += 1
         if gan.step % self.every_n_steps == 0 or is_last_step(trainer):
+            self.log_row(trainer, gan)
+
+    def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
+        if self.unread or self.steps:  # another callback has stopped the run
             self.log_row(trainer, gan)
 
     def log_row(self, trainer: L.Trainer, gan: GAN) -> None:
@@ -77,11 +85,15 @@ class MetricsLogger(L.Callback):
         seconds = now - (self.timer_start or now)
         images = self.timed_steps * trainer.datamodule.images_per_step * trainer.world_size
         means = StepMetrics(*map(fmean, zip(*self.steps, strict=True)))
-        self.latest = {f"train/{name}": mean for name, mean in means._asdict().items()} | {
-            "train/gradient_norm_d": norm_d,
-            "train/gradient_norm_g": norm_g,
-            "train/images_per_second": images / seconds,
-        }
+        self.latest = (
+            {f"train/{name}": mean for name, mean in means._asdict().items()}
+            | {
+                "train/gradient_norm_d": norm_d,
+                "train/gradient_norm_g": norm_g,
+                "train/images_per_second": images / seconds,
+            }
+            | scheduled_rates(gan)
+        )
         self.steps, self.timed_steps = [], 0
         self.seconds, self.timer_start = self.seconds + seconds, now
         log_metrics(trainer, self.latest, gan.step)
@@ -111,6 +123,17 @@ class MetricsLogger(L.Callback):
         raise_if_nonfinite(gan.step - n, steps)
         self.steps += steps
         return host[4 * n :]
+
+
+def scheduled_rates(gan: GAN) -> dict[str, float]:
+    """Return the learning rates of the next step, if they change during the run."""
+    if gan.schedulers is None:
+        return {}
+    optimizers: Any = gan.optimizers()
+    return {
+        f"train/lr_{network}": float(optimizer.param_groups[0]["lr"])
+        for network, optimizer in zip("dg", optimizers, strict=True)
+    }
 
 
 def raise_if_nonfinite(previous_step: int, steps: list[StepMetrics]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from dcgan.gan import GAN
 from dcgan.models.layers import count_parameters
 from dcgan.training.callbacks.metrics_logger import MetricsLogger
-from dcgan.training.callbacks.shared import total_steps
+from dcgan.training.context import find_callback, run_context
 
 REFRESH_SECONDS = 0.25
 LINE_SECONDS = 10  # between lines, which replace the bar if the output is not a terminal
@@ -25,26 +25,29 @@ def shorten_path(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def print_summary(console: Console, gan: GAN, choices: dict[str, str], trainer: L.Trainer, run_dir: Path) -> None:
+def print_summary(trainer: L.Trainer, gan: GAN) -> None:
     """Print the networks, the data, the device and the run folder."""
+    context = run_context(trainer)
+    choices = context.choices
     lines = {
         "generator": f"{choices['model']}, {count_parameters(gan.generator):,} parameters",
         "discriminator": f"{choices['discriminator']}, {count_parameters(gan.discriminator):,} parameters",
         "training": f"{choices['loss']} loss on {choices['data']}, seed {gan.seed}",
         "device": f"{trainer.strategy.root_device.type} x {trainer.world_size}, {trainer.precision}",
-        "run folder": shorten_path(run_dir),
+        "run folder": shorten_path(context.run_dir),
     }
     for name, value in lines.items():
-        console.print(f"{name:<14} {value}", highlight=False)
+        context.console.print(f"{name:<14} {value}", highlight=False)
 
 
-def print_outcome(console: Console, run_dir: Path, samples: Path | None, step: int) -> None:
+def print_outcome(console: Console, run_dir: Path, step: int) -> None:
     """Print the number of steps, the path of the last samples, and the command that opens TensorBoard."""
     tensorboard = Path(sys.executable).with_name("tensorboard")
     command = shorten_path(tensorboard) if tensorboard.exists() else "tensorboard"
     console.print(f"done after {step} steps")
-    if samples is not None:
-        console.print(f"samples      {shorten_path(samples)}")
+    samples = sorted((run_dir / "samples").glob("step_*.png"))
+    if samples:
+        console.print(f"samples      {shorten_path(samples[-1])}")
     console.print(f"TensorBoard  {shorten_path(run_dir)}; open it with")
     console.print(f"             {command} --logdir {shorten_path(run_dir)}")
 
@@ -52,13 +55,14 @@ def print_outcome(console: Console, run_dir: Path, samples: Path | None, step: i
 class ProgressBar(L.Callback):
     """Show steps, losses, steps and images per second and the remaining time.
 
-    Args:
-        console: If it is no terminal, a line every 10 seconds replaces the bar.
-        metrics_logger: Provides losses and speed.
+    If the output is not a terminal, a line every 10 seconds replaces the bar.
     """
 
-    def __init__(self, console: Console, metrics_logger: MetricsLogger) -> None:
-        self.console, self.metrics_logger = console, metrics_logger
+    def setup(self, trainer: L.Trainer, gan: GAN, stage: str) -> None:
+        self.metrics_logger = find_callback(trainer, MetricsLogger)
+
+    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
+        self.console = run_context(trainer).console
         self.progress = Progress(
             TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
             BarColumn(),
@@ -66,14 +70,12 @@ class ProgressBar(L.Callback):
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=console,
+            console=self.console,
             auto_refresh=False,
             speed_estimate_period=60,
         )
-
-    def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
         self.images_per_step = trainer.datamodule.images_per_step * trainer.world_size
-        self.total_steps = total_steps(trainer, gan)
+        self.total_steps = gan.total_steps
         self.task = self.progress.add_task("", total=self.total_steps, completed=gan.step, metrics="")
         self.refreshed_at, self.shown_step = time.monotonic(), -1
         if self.console.is_terminal and trainer.is_global_zero:
@@ -90,7 +92,8 @@ class ProgressBar(L.Callback):
         self.progress.stop()
 
     def on_exception(self, trainer: L.Trainer, gan: GAN, exception: BaseException) -> None:
-        self.progress.stop()
+        if hasattr(self, "progress"):  # the training has started
+            self.progress.stop()
 
     def format_metrics(self) -> str:
         """Return the losses and the speed of the last row of metrics, "" if there is none yet."""

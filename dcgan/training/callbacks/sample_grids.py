@@ -1,6 +1,5 @@
 """Sample grids during training."""
 
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -10,25 +9,23 @@ from torch import Tensor
 from dcgan.common.arg_checks import check_ints
 from dcgan.common.image_grid import image_grid, save_png
 from dcgan.gan import GAN
-from dcgan.training.callbacks.shared import summary_writer
+from dcgan.training.context import run_context
+from dcgan.training.loggers import log_histogram, log_image
 
 
 class SampleGrids(L.Callback):
-    """Save grids of the fixed noise to samples/step_*.png and log them to TensorBoard.
+    """Save grids of the fixed noise to samples/step_*.png and log them.
 
-    TensorBoard also shows samples of fresh noise, histograms of D's outputs, and real images once. Grids are saved at
+    The loggers also get samples of fresh noise, histograms of D's outputs, and real images once. Grids are saved at
     the given steps, then at each doubling of the last of them, and at the end.
 
     Args:
-        run_dir: The run folder.
         steps: Each >= 0.
     """
 
-    def __init__(self, run_dir: Path, steps: list[int]) -> None:
-        self.sample_dir = run_dir / "samples"
+    def __init__(self, steps: list[int]) -> None:
         check_ints("samples.steps", steps, 0)
         self.steps = sorted(set(steps))
-        self.latest: Path | None = None  # the last grid
 
     def is_due(self, step: int) -> bool:
         if not self.steps or step <= self.steps[-1]:
@@ -39,7 +36,7 @@ class SampleGrids(L.Callback):
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
         if gan.step == 0:
             real = trainer.datamodule.preview(len(gan.fixed_z))
-            summary_writer(trainer).add_image("real", image_grid(real), 0)
+            log_image(trainer, "real", image_grid(real), 0)
             if self.is_due(0):
                 self.save(trainer, gan)
 
@@ -57,15 +54,15 @@ class SampleGrids(L.Callback):
         """Generate, save and log the grids of this step."""
         columns = gan.generator.classes or None  # one per class
         fixed = image_grid(gan.sample(gan.fixed_z, gan.fixed_label), columns)
-        self.latest = self.sample_dir / f"step_{gan.step:06d}.png"
-        save_png(self.latest, fixed)
-        summary_writer(trainer).add_image("samples/fixed_noise", fixed, gan.step)
+        path = run_context(trainer).run_dir / "samples" / f"step_{gan.step:06d}.png"
+        save_png(path, fixed)
+        log_image(trainer, "samples/fixed_noise", fixed, gan.step)
         fresh = image_grid(gan.sample(gan.fresh_z(len(gan.fixed_z)), gan.fixed_label), columns)
-        summary_writer(trainer).add_image("samples/fresh_noise", fresh, gan.step)
+        log_image(trainer, "samples/fresh_noise", fresh, gan.step)
 
     @rank_zero_only
     def log_histograms(self, trainer: L.Trainer, gan: GAN, outputs: dict[str, Tensor]) -> None:
         for name in ("real_logits", "fake_logits"):
             finite = outputs[name][outputs[name].isfinite()]
             if len(finite):  # else MetricsLogger is about to stop the run
-                summary_writer(trainer).add_histogram(f"discriminator/{name}", finite, gan.step)
+                log_histogram(trainer, f"discriminator/{name}", finite, gan.step)

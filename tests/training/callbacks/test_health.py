@@ -133,15 +133,17 @@ def test_nan_is_reported_in_tensorboard(dcgan_train):
         (NonSaturating(), 0, 2 * math.log(2)),
         (Minimax(label_smoothing=0.1), -0.1 * math.log(0.1) - 0.9 * math.log(0.9), 2 * math.log(2)),
         (Hinge(), 0, 2),
-        (LeastSquares(), 0, None),
-        (Wasserstein(), -math.inf, 0),
+        (LeastSquares(), 0, 0.5),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_loss_range_of_each_loss(loss, minimum, undecided):
-    actual_minimum, actual_undecided = health.loss_range(loss)
-    assert actual_minimum == pytest.approx(minimum, abs=1e-3)
-    assert undecided is None or actual_undecided == pytest.approx(undecided)
+def test_discriminator_near_its_minimum_is_found(loss, minimum, undecided):
+    near, far = minimum + 0.04 * (undecided - minimum), minimum + 0.06 * (undecided - minimum)
+    assert (health.is_near_minimum(loss, near), health.is_near_minimum(loss, far)) == (True, False)
+
+
+def test_loss_without_a_minimum_is_never_near_it():
+    assert not health.is_near_minimum(Wasserstein(), -1e9)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ def gan():
         network = nn.Linear(2, 1, bias=False)
         network.weight.grad = torch.tensor([gradient])
         networks.append(network)
-    return SimpleNamespace(step=0, loss=NonSaturating(), discriminator=networks[0], generator=networks[1])
+    return SimpleNamespace(
+        step=0, loss=NonSaturating(), schedulers=None, discriminator=networks[0], generator=networks[1]
+    )
 
 
 @pytest.fixture
@@ -34,6 +36,7 @@ def trainer():
         world_size=1,
         max_steps=-1,
         is_last_batch=False,
+        callback_metrics={},
     )
 
 
@@ -57,6 +60,7 @@ def test_row_has_means_since_the_last_row_and_the_last_gradient_norms(gan, train
     assert (row["train/d_real"], row["train/d_fake"]) == (0.5, 0)
     assert (row["train/gradient_norm_d"], row["train/gradient_norm_g"]) == (5, 1)
     assert row == metrics_logger.latest
+    assert trainer.callback_metrics["train/loss_d"] == torch.tensor(4.0)
 
 
 def test_resumed_row_includes_the_steps_before_the_resume(gan, trainer):

@@ -1,21 +1,29 @@
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from dcgan.training.callbacks import progress_bar
+from dcgan.training.callbacks.metrics_logger import MetricsLogger
 from dcgan.training.callbacks.progress_bar import ProgressBar, print_outcome, shorten_path
+from dcgan.training.context import RunContext
+from dcgan.training.signals import SignalHandler
 
 LATEST = {"train/loss_d": 1.25, "train/loss_g": 0.5, "train/images_per_second": 1600.0}
 
 
 def run(is_terminal: bool, latest: dict[str, float], monkeypatch) -> list[str]:
     """Return the lines printed by a training of 3 steps, which take 0 s."""
-    monkeypatch.setattr(progress_bar, "total_steps", lambda trainer, gan: 3)
     console = Console(file=io.StringIO(), force_terminal=is_terminal, width=160)
-    bar, gan = ProgressBar(console, SimpleNamespace(latest=latest)), SimpleNamespace(step=0)
-    trainer = SimpleNamespace(datamodule=SimpleNamespace(images_per_step=8), world_size=2, is_global_zero=True)
+    metrics_logger, bar, gan = MetricsLogger(1), ProgressBar(), SimpleNamespace(step=0, total_steps=3)
+    metrics_logger.latest = latest
+    callbacks = [RunContext(Path(), OmegaConf.create(), {}, SignalHandler(), console), metrics_logger]
+    data = SimpleNamespace(images_per_step=8)
+    trainer = SimpleNamespace(datamodule=data, world_size=2, is_global_zero=True, callbacks=callbacks)
+    bar.setup(trainer, gan, "fit")
     bar.on_train_start(trainer, gan)
     for gan.step in (1, 2, 3):
         bar.on_train_batch_end(trainer, gan, None, torch.zeros(1), gan.step - 1)
@@ -48,7 +56,10 @@ def test_path_in_the_working_directory_is_relative(tmp_path, monkeypatch):
 def test_outcome_names_samples_and_the_tensorboard_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     console = Console(file=io.StringIO(), soft_wrap=True)
-    print_outcome(console, tmp_path / "run", tmp_path / "run" / "samples" / "step_000007.png", 7)
+    (tmp_path / "run" / "samples").mkdir(parents=True)
+    for step in (5, 7):
+        (tmp_path / "run" / "samples" / f"step_{step:06d}.png").touch()
+    print_outcome(console, tmp_path / "run", 7)
     lines = console.file.getvalue().splitlines()
     assert lines[:2] == ["done after 7 steps", "samples      run/samples/step_000007.png"]
     assert lines[-1].endswith("tensorboard --logdir run")

@@ -1,33 +1,47 @@
 import json
 
 from omegaconf import OmegaConf
+from tensorboard.plugins.hparams.api_pb2 import HParamInfo
 
-from dcgan.training.callbacks.run_summary import HYPERPARAMETERS, hyperparameters
+from dcgan.training.callbacks.run_summary import hyperparameters
 from tests.conftest import TINY, compose_with_choices
+from tests.run_files import RUN
 
 
-def run_hyperparameters(*overrides):
-    config, choices = compose_with_choices(*overrides)
-    return hyperparameters(OmegaConf.to_container(config, resolve=True), choices)
+def test_hyperparameters_are_the_choices_and_the_values_of_the_config():
+    config, choices = compose_with_choices(*TINY, "activation=leaky_relu")
+    values = hyperparameters(OmegaConf.to_container(config, resolve=True), choices)
+    assert (values["model"], values["activation"]) == ("transposed_conv", "leaky_relu")
+    assert (values["model.hidden_width"], values["optimizer.generator.lr"], values["seed"]) == (16, 2e-4, 0)
+    assert values["activation.negative_slope"] == 0.2
+    assert values["optimizer.betas"] == "[0.5, 0.999]"
+    assert (values["data.limit"], values["cuda_graph"]) == ("None", False)
+    assert {type(value) for value in values.values()} == {bool, int, float, str}
 
 
-def test_every_run_has_the_same_hyperparameter_keys():
-    one = run_hyperparameters(*TINY)
-    other = run_hyperparameters("model=keras_mnist", "activation=gelu", "loss=hinge")
-    assert list(one) == list(other)
-    assert set(HYPERPARAMETERS) <= set(one)
-    assert (one["model"], other["model"]) == ("transposed_conv", "keras_mnist")
-    assert (one["model.hidden_width"], other["model.hidden_width"]) == (16, "-")
+def test_tensorboard_finds_the_columns_that_differ_between_two_runs(dcgan_train):
+    for loss, more in (("hinge", []), ("non_saturating", ["loss.label_smoothing=0.1"])):
+        arguments = [*TINY, *RUN, "evaluator=none", "max_steps=1", f"hydra.run.dir=runs/{loss}", f"loss={loss}", *more]
+        assert dcgan_train(*arguments).code == 0
+    columns = hparams_columns("runs")
+    assert {"loss", "loss._target_"} <= {column.name for column in columns if column.differs}
+    assert "loss.label_smoothing" in {column.name for column in columns}
+    assert not next(column for column in columns if column.name == "seed").differs
 
 
-def test_every_hyperparameter_key_exists_in_some_config():
-    """A renamed key must be renamed here, too."""
-    configs = [
-        run_hyperparameters(),
-        run_hyperparameters("activation=leaky_relu"),
-        run_hyperparameters("loss=wasserstein_gp", "discriminator_normalization=layer"),
-    ]
-    assert [key for key in HYPERPARAMETERS if all(config[key] == "-" for config in configs)] == []
+def hparams_columns(folder: str) -> list[HParamInfo]:
+    """Return the columns of TensorBoard's HPARAMS page."""
+    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.context import RequestContext
+    from tensorboard.plugins.base_plugin import TBContext
+    from tensorboard.plugins.hparams.backend_context import Context
+
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(folder)
+    multiplexer.Reload()
+    context = Context(TBContext(data_provider=MultiplexerDataProvider(multiplexer, folder)))
+    metadata = context.hparams_metadata(RequestContext(), "")
+    return list(context.experiment_from_metadata(RequestContext(), "", True, metadata, None).hparam_infos)
 
 
 def test_summary_has_metrics_costs_settings_and_versions(plain_run):

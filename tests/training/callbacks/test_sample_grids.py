@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 from PIL import Image
 
@@ -11,13 +9,13 @@ from dcgan.training.callbacks.sample_grids import SampleGrids
     [([0, 1, 100], [0, 1, 100, 200, 400, 800, 1600]), ([3, 3], [3, 6, 12]), ([0], [0, 1, 2, 4, 8]), ([], [])],
 )
 def test_grids_are_due_at_the_given_steps_and_each_doubling_of_the_last(steps, due):
-    samples = SampleGrids(Path("run"), steps)
+    samples = SampleGrids(steps)
     assert [step for step in range(due[-1] + 2 if due else 10) if samples.is_due(step)] == due
 
 
 def test_bad_steps_are_rejected():
     with pytest.raises(ValueError, match=r"samples\.steps must be an integer >= 0, got -1"):
-        SampleGrids(Path("run"), [1, -1])
+        SampleGrids([1, -1])
 
 
 def test_grids_are_saved_at_the_given_steps_and_at_the_end(plain_run):

@@ -1,0 +1,33 @@
+import torch.nn.functional as F
+
+from dcgan.losses.adversarial import Loss
+from dcgan.losses.gradient_penalties import GradientPenalty, gradient_norm_squared
+from dcgan.metrics.base import Metric, MetricSpec
+
+
+class Relativistic(Loss):
+    """Jolicoeur-Martineau 2019: D says which of a pair is real, so the generator's objective needs both."""
+
+    generator_needs_real = True
+    discriminator_minimum = 0.0
+
+    def discriminator(self, real_logits, fake_logits):
+        return F.softplus(fake_logits - real_logits).mean()
+
+    def generator(self, fake_logits, real_logits):
+        return F.softplus(real_logits - fake_logits).mean()
+
+
+class R2(GradientPenalty):
+    """Mescheder et al. 2018: weight / 2 * E[|grad D(G(z))|^2]."""
+
+    def __call__(self, critic, real, fake):
+        return self.weight / 2 * gradient_norm_squared(critic, fake).mean()
+
+
+class Ink(Metric):
+    needs_judge = False
+    specs = {"ink": MetricSpec("difference of the mean pixel", "zero")}
+
+    def __call__(self, samples, real):
+        return {"ink": (samples.images.float().mean() - real.test_images.float().mean()).item()}
