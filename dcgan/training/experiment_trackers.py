@@ -1,6 +1,7 @@
 """Loggers of experiment trackers. Each is an extra of this package. A resumed run continues the tracker's run."""
 
 import json
+import os
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,12 @@ class Wandb(WandbLogger, MediaLogger):
 
         self.log_media(name, wandb.Html(f"<pre>{text}</pre>"), step)
 
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write what is still in memory, and end the run, so that the next job of a sweep gets its own."""
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=0 if status == "success" else 1)
+
     def log_media(self, name: str, value: Any, step: int) -> None:
         self.experiment.log({name: value, "trainer/global_step": step})
 
@@ -100,6 +107,7 @@ class MLflow(MLFlowLogger, MediaLogger):
         self.experiment_title, self.uri = experiment_name, tracking_uri
 
     def start(self, run_dir: Path, resumed_step: int | None) -> None:
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # mlflow-skinny has no database
         try:
             super().__init__(
                 experiment_name=self.experiment_title,
@@ -112,7 +120,14 @@ class MLflow(MLFlowLogger, MediaLogger):
             raise UserError(
                 "logger=mlflow needs mlflow, which is not installed: pip install 'dcgan[mlflow]'"
             ) from error
+        self.is_resumed = resumed_step is not None
         save_id(run_dir, "mlflow", self.run_id)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any) -> None:
+        """Log them once: MLflow rejects values that a resumed run has changed."""
+        if not self.is_resumed:
+            super().log_hyperparams(params)
 
     def add_image(self, name: str, image: Image, step: int) -> None:
         self.experiment.log_image(self.run_id, to_array(image), key=name, step=step)

@@ -52,8 +52,7 @@ def test_trackio_in_local_files(dcgan_train, monkeypatch, tmp_path):
     trackio = pytest.importorskip("trackio")
     outcome = dcgan_train(*SHORT, "logger=trackio")
     assert outcome.code == 0, outcome.err
-    (run,) = trackio.Api().runs("dcgan")
-    assert run.name == "run"
+    assert "run" in [run.name for run in trackio.Api().runs("dcgan")]
 
 
 def test_several_loggers_at_once_or_none(dcgan_train):
