@@ -1,5 +1,6 @@
 """Read and compare the files of a run."""
 
+import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,12 @@ def copy_run_at(*steps: int) -> Callable[[], None]:
         CheckpointCallback.save = save
 
     return undo
+
+
+def rows(run: str = "run") -> list[dict[str, str]]:
+    """Return the rows of metrics.csv that have losses."""
+    with Path(run, "metrics.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["train/loss_d"]]
 
 
 def weights(run: str | Path = "run") -> dict[str, torch.Tensor]:

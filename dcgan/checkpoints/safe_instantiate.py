@@ -47,7 +47,9 @@ def trust(packages: Iterable[str]) -> None:
     for name in names:
         if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
             raise ValueError(f"trusted must be a list of package names such as [my_lab], got {name!r}")
-    os.environ[TRUSTED] = ",".join([*trusted_packages(), *names])  # processes that this one starts trust them, too
+    os.environ[TRUSTED] = ",".join(
+        dict.fromkeys([*trusted_packages(), *names])
+    )  # processes that this one starts trust them, too
 
 
 def trusted_packages() -> list[str]:
@@ -84,15 +86,12 @@ def reject_untrusted(config: dict[str, Any], keys: Iterable[str]) -> None:
             if isinstance(node, dict) and "_target_" in node and not is_trusted(node, packages):
                 path = str(class_path(node) or node["_target_"])
                 package = path.partition(".")[0]
-                add = f"add trusted=[{package}] or set {TRUSTED}={package}"
+                advice = f"If you trust that package, add trusted=[{package}] or set {TRUSTED}={package}"
+                if key == "evaluator":  # the command line may replace it
+                    advice = "Give evaluator= on the command line"
                 raise UserError(
                     f"the checkpoint's {key} names {path}, which is not a class of {' or '.join(packages) or 'dcgan'}: "
-                    f"a checkpoint must not choose which code runs. "
-                    + (
-                        f"Give {key}= on the command line"
-                        if key == "evaluator"
-                        else f"If you trust that package, {add}"
-                    )
+                    f"a checkpoint must not choose which code runs. {advice}"
                 )
 
 

@@ -1,6 +1,6 @@
 """Walk configs as nested plain containers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -19,6 +19,11 @@ def select(tree: Any, key: str) -> Any:
             return None
         tree = tree[name]
     return "null" if tree is None else tree
+
+
+def is_within(key: str, keys: Iterable[str]) -> bool:
+    """Return True if a dotted key is one of these keys, or below one of them."""
+    return any(key == other or key.startswith(f"{other}.") for other in keys)
 
 
 def leaves(node: Any) -> Iterator[Any]:

@@ -63,8 +63,8 @@ def explain_construction(cause: BaseException) -> str | None:
         return (
             f"{first_line(cause).rstrip(':')}: {first_line(origin)}; check the name, and that Python finds the package"
         )
-    if isinstance(cause, ValueError | InstantiationException):
-        return explain(cause) if isinstance(cause, InstantiationException) else str(cause).strip()
+    if isinstance(cause, ValueError):
+        return str(cause).strip()
     # a constructor that gets a wrong key or type, or a list of a wrong length
     if isinstance(cause, TypeError | IndexError) and not is_in_users_code(cause):
         return str(cause).strip()

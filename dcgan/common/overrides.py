@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from dcgan.common.config_tree import flat_items, leaves, select
+from dcgan.common.config_tree import flat_items, is_within, leaves, select
 from dcgan.common.errors import UserError
 
 UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
@@ -63,7 +63,7 @@ def reject_unread_overrides(cfg: DictConfig, overrides: Iterable[str], groups: I
         key = override_key(override)
         if override.startswith("~") or key in options or key.startswith(("hydra.", "hydra/")) or "@" in key:
             continue
-        if any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in read):
+        if is_within(key, read) or any(is_within(other, [key]) for other in read):
             continue
         if override.startswith("+"):
             raise UserError(unknown_key(key, [name for name, _ in flat_items(tree) if name != key]))

@@ -2,28 +2,15 @@
 
 from typing import Any
 
-from dcgan.common.config_tree import flat_items
+from dcgan.common.config_tree import flat_items, is_within
 
 # from the command line alone: no checkpoint has them
 COMMAND_LINE_KEYS = ("ckpt_path", "run_dir", "trusted", "objective", "trainer", "logger", "callbacks", "skip_finished")
 # how a run is named, executed, logged and saved, and where its data is
-IGNORED_ON_RESUME = [
-    "ckpt_path",
-    "run_dir",
-    "sweep",
-    "skip_finished",
-    "cuda_graph",
-    "trusted",
-    "objective",
-    "logger",
-    "callbacks",
-    "log",
-    "checkpoints",
-    "health",
-    "evaluator",
-    "data.root",
-    "data.workers",
-]
+IGNORED_ON_RESUME = (
+    *("ckpt_path", "run_dir", "sweep", "skip_finished", "cuda_graph", "trusted", "objective"),
+    *("logger", "callbacks", "log", "checkpoints", "health", "evaluator", "data.root", "data.workers"),
+)
 IGNORED_KEYS = (*IGNORED_ON_RESUME, "samples", "metrics.every_n_steps", "trainer.accelerator", "trainer.strategy")
 IGNORED_GROUPS = ("trainer", "evaluator")  # but precision and number of processes are compared
 
@@ -35,7 +22,13 @@ def flatten(tree: dict[str, Any]) -> dict[str, Any]:
 
 def is_ignored(key: str) -> bool:
     """Return True if the key does not affect the results, or is a seed, which differs between runs of one variant."""
-    return key.rpartition(".")[2] == "seed" or any(key == name or key.startswith(f"{name}.") for name in IGNORED_KEYS)
+    return key.rpartition(".")[2] == "seed" or is_within(key, IGNORED_KEYS)
+
+
+def learning_rates(config: Any) -> dict[str, float]:
+    """Return the learning rate of each network whose optimizer states one."""
+    optimizers = {name: config["optimizer"][name] for name in ("discriminator", "generator")}
+    return {name: optimizer["lr"] for name, optimizer in optimizers.items() if "lr" in optimizer}
 
 
 def config_diff(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -56,6 +56,10 @@ def resumes_in_place(run_dir: Path, ckpt_path: Path | None) -> bool:
     return folder is not None and folder.resolve() == run_dir.resolve()
 
 
+def last_checkpoint(run_dir: Path) -> Path:
+    return run_dir / "checkpoints" / "last.ckpt"
+
+
 def list_checkpoints(run_dir: Path) -> list[Path]:
     """Return a run's checkpoints, last.ckpt first: of those with the same step it was written last."""
     found = [*(run_dir / "checkpoints").glob("*.ckpt"), *run_dir.glob("hpc_ckpt_*.ckpt")]
@@ -66,8 +70,8 @@ def reject_existing_checkpoints(run_dir: Path) -> None:
     """Raise UserError if the folder holds another run's checkpoints, which a new run would overwrite."""
     if list_checkpoints(run_dir):
         raise UserError(
-            f"{run_dir} already holds checkpoints: resume with ckpt_path={run_dir / 'checkpoints' / 'last.ckpt'} (in a "
-            "sweep: skip_finished=true), or choose another hydra.run.dir"
+            f"{run_dir} already holds checkpoints: resume with ckpt_path={last_checkpoint(run_dir)} (in a sweep: "
+            "skip_finished=true), or choose another hydra.run.dir"
         )
 
 

@@ -12,7 +12,8 @@ import lightning as L
 
 from dcgan.common.distributed import is_lost_connection
 from dcgan.common.errors import CollectiveError, UserError, first_line
-from dcgan.training.callbacks.checkpoints import CheckpointCallback, last_checkpoint
+from dcgan.runs.run_dir import last_checkpoint
+from dcgan.training.callbacks.checkpoints import CheckpointCallback
 from dcgan.training.context import find_callback
 from dcgan.training.resume import incompatible_checkpoint
 

@@ -37,7 +37,9 @@ def current_batch_in_epoch(trainer: L.Trainer) -> int:
     return trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
 
-def restore_loop_progress(loops: dict[str, Any], processes: int, trainer: L.Trainer, batches_per_epoch: int) -> None:
+def restore_loop_progress(
+    loops: dict[str, Any], processes: int, trainer: L.Trainer, batches_per_epoch: int, stopped: bool = False
+) -> None:
     """Correct Lightning's counters in a checkpoint, in place, so that training resumes after the saved batch.
 
     Resumed at the end of an epoch, Lightning counts that epoch twice, and repeats one the next time. With another
@@ -48,6 +50,8 @@ def restore_loop_progress(loops: dict[str, Any], processes: int, trainer: L.Trai
         processes: The number of ranks that made the checkpoint.
         trainer: The resumed run's trainer.
         batches_per_epoch: Batches of one epoch on one rank of the resumed run.
+        stopped: The checkpoint was saved after a callback had stopped the run: Lightning has counted the last batch and
+            its epoch as completed.
     """
     fit_loop = loops["fit_loop"]
     batches, epochs = fit_loop["epoch_loop.batch_progress"], fit_loop["epoch_progress"]
@@ -63,9 +67,8 @@ def restore_loop_progress(loops: dict[str, Any], processes: int, trainer: L.Trai
     fit_loop["state_dict"]["combined_loader"] = [{"delivered": done % batches_per_epoch * trainer.world_size}]
     # a checkpoint is saved at the end of a batch, which Lightning only counts as completed after all callbacks
     batches["current"] = {"ready": done, "started": done, "processed": done, "completed": done - 1}
-    # saved after the epoch that a callback has stopped, which Lightning counts as a complete one
-    stopped = batches["total"]["completed"] == batches["total"]["processed"]
-    batches["total"]["completed"] = batches["total"]["processed"] - 1
+    if stopped:
+        batches["total"]["completed"] -= 1
     completed = epochs["current"]["processed"] - stopped
     for counts in epochs.values():
         counts.update(ready=completed + 1, started=completed + 1, processed=completed, completed=completed)

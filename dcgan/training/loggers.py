@@ -126,9 +126,8 @@ class TensorBoard(TensorBoardLogger, MediaLogger):
         Without an "experiment" that names columns, the page shows all hyperparameters and metrics of all runs, those
         that differ between the runs first.
         """
-        _, start, end = hparams(params, {})
-        for summary in (start, end):
-            self.experiment._get_file_writer().add_summary(summary)
+        _, start, _ = hparams(params, {})
+        self.experiment._get_file_writer().add_summary(start)
 
     def add_image(self, name: str, image: Image, step: int) -> None:
         self.experiment.add_image(name, image, step)
@@ -158,6 +157,9 @@ class TensorBoard(TensorBoardLogger, MediaLogger):
     def finalize(self, status: str) -> None:
         """Close the event file. After a failed training, a second error must not hide the first one."""
         with nullcontext() if status == "success" else suppress(OSError):
+            if status == "success":
+                *_, end = hparams({}, {})
+                self.experiment._get_file_writer().add_summary(end)
             super().finalize(status)
 
 

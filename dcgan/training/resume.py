@@ -13,10 +13,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dcgan.checkpoints.io import read_checkpoint
 from dcgan.checkpoints.safe_instantiate import PACKAGES, reject_untrusted, use_local_data_keys
+from dcgan.common.config_tree import is_within
 from dcgan.common.distributed import rank
 from dcgan.common.errors import UserError, explain, first_line
 from dcgan.common.overrides import override_key
-from dcgan.runs.config_diff import COMMAND_LINE_KEYS, IGNORED_ON_RESUME
+from dcgan.runs.config_diff import COMMAND_LINE_KEYS, IGNORED_ON_RESUME, learning_rates
 from dcgan.runs.run_dir import list_checkpoints, resumes_in_place
 
 if TYPE_CHECKING:  # reading the command line must not import Lightning
@@ -140,10 +141,6 @@ def resumed_config(
     return saved, checkpoint["choices"] | overridden
 
 
-def is_within(key: str, keys: tuple[str, ...]) -> bool:
-    return any(key == other or key.startswith(f"{other}.") for other in keys)
-
-
 def reject_change(
     key: str, checkpoint: dict[str, Any], saved: DictConfig, cfg: DictConfig, choices: dict[str, str]
 ) -> None:
@@ -164,7 +161,7 @@ def change_learning_rates(saved: DictConfig, cfg: DictConfig, given: dict[str, s
 
     optimizer.lr scales the rates of both networks, which keeps their ratio.
     """
-    before = {name: saved.optimizer[name].get("lr") for name in ("discriminator", "generator")}
+    before = learning_rates(saved)
     if "optimizer.lr" in given:
         factor = cfg.optimizer.lr / saved.optimizer.lr
         saved.optimizer.lr = cfg.optimizer.lr
@@ -206,7 +203,8 @@ def restore_training(checkpoint: dict[str, Any], trainer: "L.Trainer", gan: "GAN
     check_same_data(checkpoint, trainer)
     gan.step = checkpoint["step"]
     load_buffers(trainer, gan, checkpoint)
-    restore_loop_progress(checkpoint["loops"], processes, trainer, len(data.batch_sampler(data.n_images)))
+    n_batches = len(data.batch_sampler(data.n_images))
+    restore_loop_progress(checkpoint["loops"], processes, trainer, n_batches, checkpoint["stopped"])
     restore_optimizer_states(checkpoint, gan)
     if processes != trainer.world_size and trainer.is_global_zero:
         print(f"note: {trainer.world_size} processes after {processes}: {NOT_BIT_EXACT}", file=sys.stderr)

@@ -46,6 +46,7 @@ from dcgan.models.normalization import batch_norms
 from dcgan.runs.run_dir import SUMMARY
 from dcgan.training.callbacks.checkpoints import CheckpointCallback
 from dcgan.training.callbacks.evaluation import EvaluationCallback
+from dcgan.training.callbacks.metrics_logger import StepMetrics
 from dcgan.training.callbacks.progress_bar import print_outcome, print_summary
 from dcgan.training.callbacks.run_summary import RunSummary
 from dcgan.training.callbacks.sample_grids import SampleGrids
@@ -61,7 +62,6 @@ from dcgan.training.signals import SignalHandler
 PRECISIONS = ("32-true", "bf16-mixed")
 STRATEGIES = ("auto", "ddp")
 DEFAULT_OBJECTIVE = "frechet"  # infinite if it is not measured
-TRAINING_METRICS = ("loss_d", "loss_g", "d_real", "d_fake", "images_per_second")
 
 
 def train(
@@ -88,7 +88,11 @@ def train(
             L.seed_everything(cfg.seed, verbose=False)  # for the initial weights
             gan, data = build_gan(cfg), build(cfg, "data", BaseDataModule)
             check_batch(gan, data)
-            started_from = init_weights_from(gan, cfg) if cfg.init_from is not None and resume is None else None
+            started_from = (
+                init_weights_from(gan, cfg.init_from, cfg.init_from_ema)
+                if cfg.init_from is not None and resume is None
+                else None
+            )
             signals = SignalHandler()
             context = RunContext(run_dir, cfg, choices, signals, Console(soft_wrap=True), started_from)
             trainer = build_trainer(cfg, gan, context, gpu, resume)
@@ -110,7 +114,7 @@ def train(
 def check_objective(cfg: DictConfig, trainer: L.Trainer) -> None:
     """Raise ValueError if a chosen objective is not a metric of this run."""
     measured = better_directions(find_callback(trainer, EvaluationCallback).metrics)
-    known = [*measured, *TRAINING_METRICS]
+    known = [*measured, *StepMetrics._fields, "images_per_second"]
     if cfg.objective != DEFAULT_OBJECTIVE and cfg.objective not in known:
         raise ValueError(f"objective must be one of {', '.join(known)}, got {cfg.objective!r}")
 

@@ -7,9 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from dcgan.common.command import CONF
-from tests.behaviour.test_own_parts import rows
 from tests.conftest import SMALL, TINY
-from tests.run_files import RUN, different_tensors, weights
+from tests.run_files import RUN, different_tensors, rows, weights
 
 EARLY_STOPPING = (
     "+callbacks.stop={_target_:lightning.pytorch.callbacks.EarlyStopping,monitor:test/cb2,patience:1,min_delta:1000}"

@@ -1,6 +1,5 @@
 """A user's own package (tests/extension) is used from outside, through the command line only."""
 
-import csv
 import json
 import os
 import re
@@ -15,7 +14,7 @@ import torch
 from dcgan import compare, evaluate, sample
 from dcgan.sampling.trained_generator import load_generator
 from tests.conftest import TINY
-from tests.run_files import RUN, copy_run_at
+from tests.run_files import RUN, copy_run_at, rows
 from tests.torture import differences
 
 EXTENSION = Path(__file__).parents[1] / "extension"
@@ -38,11 +37,6 @@ def _extension(monkeypatch):
     monkeypatch.delenv("DCGAN_TRUSTED", raising=False)
     yield
     os.environ.pop("DCGAN_TRUSTED", None)  # set by `trust`
-
-
-def rows(run: str = "run") -> list[dict[str, str]]:
-    with Path(run, "metrics.csv").open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row["train/loss_d"]]
 
 
 def test_run_of_own_parts_trains_resumes_and_is_used_by_every_command(dcgan_train, dcgan_export, command, monkeypatch):

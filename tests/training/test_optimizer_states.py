@@ -8,7 +8,7 @@ import torch
 
 from dcgan.training.optimizer_states import convert
 from tests.conftest import TINY, options
-from tests.run_files import RUN, copy_run_at
+from tests.run_files import RUN, copy_run_at, rows
 from tests.torture import differences
 
 NO_MOMENTUM = "~optimizer.generator.momentum"
@@ -35,6 +35,7 @@ ONE_CYCLE = "{_target_:torch.optim.lr_scheduler.OneCycleLR,_partial_:true,max_lr
             "optimizer=rmsprop",
             "optimizer.generator._target_=torch.optim.Adadelta",
             "~optimizer.generator.alpha",
+            "~optimizer.generator.lr",
             NO_MOMENTUM,
         ],
         ["+optimizer.generator.amsgrad=true", f"scheduler={{generator:{MULTI_STEP},discriminator:{MULTI_STEP}}}"],
@@ -58,8 +59,6 @@ def test_resume_is_exact(dcgan_train, settings):
 @pytest.mark.parametrize("scheduler", ["linear", "cosine"])
 def test_schedule_ends_with_the_run(dcgan_train, scheduler):
     """Also if the run is as long as a number of epochs."""
-    from tests.behaviour.test_own_parts import rows
-
     outcome = dcgan_train(*QUICK, f"scheduler={scheduler}", "max_epochs=1", "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
     rates = [float(row["train/lr_d"]) for row in rows()]
@@ -70,8 +69,6 @@ def test_schedule_ends_with_the_run(dcgan_train, scheduler):
 
 
 def test_changed_rate_scales_the_rest_of_a_schedule(dcgan_train):
-    from tests.behaviour.test_own_parts import rows
-
     dcgan_train(*QUICK, "scheduler=linear", "scheduler.steps=8", "max_steps=4", "hydra.run.dir=run")
     outcome = dcgan_train(
         "ckpt_path=run/checkpoints/last.ckpt", "max_steps=6", "optimizer.generator.lr=4e-4", "trainer=cpu"

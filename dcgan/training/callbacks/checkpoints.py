@@ -5,7 +5,6 @@ import shutil
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -18,6 +17,7 @@ from dcgan.common.arg_checks import check_int, check_number
 from dcgan.common.atomic_files import atomic_path, write_errors
 from dcgan.common.errors import CollectiveError, NonFiniteError
 from dcgan.gan import GAN
+from dcgan.runs.run_dir import last_checkpoint
 from dcgan.training.callbacks.metrics_logger import MetricsLogger
 from dcgan.training.callbacks.shared import is_last_step
 from dcgan.training.context import find_callback, run_context
@@ -30,10 +30,6 @@ BEST = "best.ckpt"
 CHECK_TIME_EVERY_N_STEPS = 50
 COPY_EVERY_N_STEPS = 100  # to memory, in case the next steps or the disk fail
 SLOW_SECONDS = 15  # to write a checkpoint
-
-
-def last_checkpoint(run_dir: Path) -> Path:
-    return run_dir / "checkpoints" / "last.ckpt"
 
 
 class CheckpointCallback(L.Callback):
@@ -57,6 +53,7 @@ class CheckpointCallback(L.Callback):
         self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
         self.best_due = False  # set by the evaluation of a step that is the best so far
         self.stop_reason: str | None = None  # set by a callback that wants the run to end as failed after this step
+        self.stopped = False  # True if another callback has stopped the run
         self.started = False  # True after the first step
         self.step_at_batch_start = -1  # equal to gan.step while a step is incomplete
         self.saved_step = -1  # of the state in last.ckpt
@@ -106,7 +103,8 @@ class CheckpointCallback(L.Callback):
             )
 
     def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
-        if self.saved_step != gan.step:  # another callback has stopped the run
+        if self.saved_step != gan.step:
+            self.stopped = True
             self.save(trainer, gan)
 
     def on_exception(self, trainer: L.Trainer, gan: GAN, exception: BaseException) -> None:
@@ -183,6 +181,7 @@ class CheckpointCallback(L.Callback):
             "config": run_context(trainer).config,
             "choices": run_context(trainer).choices,
             "step": gan.step,
+            "stopped": self.stopped,
             "processes": trainer.world_size,
             "dataset": data.dataset_name,
             "images": data.n_images,

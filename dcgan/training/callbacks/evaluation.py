@@ -19,8 +19,9 @@ from dcgan.metrics.base import Metric
 from dcgan.metrics.compute import Metrics, applicable_metrics, load_real_statistics, measure
 from dcgan.metrics.judge import ImageFeatures, MissingJudgeError
 from dcgan.metrics.real_images import RealStatistics
+from dcgan.runs.run_dir import last_checkpoint
 from dcgan.sampling.trained_generator import sample_labels, sample_latents, split_batches
-from dcgan.training.callbacks.checkpoints import BEST, CheckpointCallback, last_checkpoint
+from dcgan.training.callbacks.checkpoints import BEST, CheckpointCallback
 from dcgan.training.callbacks.metrics_logger import MetricsLogger
 from dcgan.training.callbacks.shared import AttributeStateCallback, is_last_step
 from dcgan.training.context import find_callback, run_context

@@ -16,7 +16,7 @@ from dcgan.common.provenance import commit, processor_name
 from dcgan.gan import GAN
 from dcgan.metrics.compute import better_directions
 from dcgan.models.layers import count_parameters
-from dcgan.runs.config_diff import flatten
+from dcgan.runs.config_diff import flatten, learning_rates
 from dcgan.runs.run_dir import FAILURE, SUMMARY
 from dcgan.training.callbacks.evaluation import EvaluationCallback
 from dcgan.training.callbacks.metrics_logger import MetricsLogger
@@ -63,7 +63,7 @@ class RunSummary(AttributeStateCallback):
         log_graph(trainer, gan)
 
     def record_learning_rates(self, config: dict[str, Any], step: int) -> None:
-        rates = {name: config["optimizer"][name]["lr"] for name in ("discriminator", "generator")}
+        rates = learning_rates(config)
         for name, before in self.learning_rates.items():
             if rates[name] != before:
                 self.learning_rate_changes.append(f"step {step}: {name} {before:g} -> {rates[name]:g}")
