@@ -87,7 +87,7 @@ class Job:
 
     def start(self) -> None:
         self.started = time.monotonic()
-        environment = dict(os.environ)
+        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         if not PARTS[self.number].alone:
             environment.setdefault("OMP_NUM_THREADS", "2")  # many processes share the cores
         with self.log.open("w") as log:

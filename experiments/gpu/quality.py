@@ -17,7 +17,7 @@ def record_curve(context: CheckContext) -> None:
     run = context.work / "fast"
     outcome = context.train(
         "experiment=fast", *context.overrides(graph=True), f"max_steps={steps}", f"metrics.every_n_steps={interval}",
-        "log.every_n_steps=1" if not context.on_gpu else "log.every_n_steps=25", f"hydra.run.dir={run}",
+        *([] if context.on_gpu else ["log.every_n_steps=1", "metrics.n=100"]), f"hydra.run.dir={run}",
     )  # fmt: skip
     if outcome.code != 0:
         context.record("fast", outcome.last_line, "exit code 0", False)
@@ -40,7 +40,7 @@ def record_curve(context: CheckContext) -> None:
 
 def record_default(context: CheckContext) -> None:
     """Record the seconds of the default training with its measurements, samples and checkpoints."""
-    run, steps = context.work / "default", [] if context.on_gpu else ["max_steps=5"]
+    run, steps = context.work / "default", [] if context.on_gpu else ["max_steps=5", "metrics.n=100"]
     started = time.perf_counter()
     outcome = context.train(*context.overrides(graph=True), *steps, f"hydra.run.dir={run}")
     seconds = time.perf_counter() - started
