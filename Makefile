@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test study bench torture check lock
+.PHONY: help install demo test study bench torture gpu-check check lock
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 11
 
 install: .venv/installed ## create .venv from the lock file (exact versions with hashes)
 
@@ -25,6 +25,9 @@ demo: install ## train on the CPU for about two minutes, until digits are readab
 
 test: check ## make check, then all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+
+gpu-check: install ## check and measure every GPU path on one GPU (eight minutes)
+	$(BIN)/python -m experiments.gpu.check
 
 torture: install ## kill runs of one and of two ranks 20 times each and compare them with uninterrupted ones
 	$(BIN)/python -m tests.torture

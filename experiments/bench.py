@@ -25,6 +25,7 @@ from dcgan.training.run import build_gan
 from experiments.configs import compose_config
 from experiments.tables import Row, write_rows
 
+CPU = torch.device("cpu")
 Batches = Iterator[tuple[Tensor, Tensor | None]]  # images and labels
 
 
@@ -35,10 +36,10 @@ def start_benchmark(threads: int | None = None) -> None:
     machine_info()
 
 
-def build_standalone_gan(config: DictConfig) -> GAN:
+def build_standalone_gan(config: DictConfig, device: torch.device = CPU) -> GAN:
     """Build the networks and optimizers of a config. Their `training_step` works without a Trainer."""
     torch.manual_seed(config.seed)
-    gan: Any = build_gan(config)
+    gan: Any = build_gan(config).to(device)
     optimizers, _ = gan.configure_optimizers()
     gan.optimizers = lambda: optimizers
     gan.manual_backward = lambda loss: loss.backward()

@@ -1,11 +1,13 @@
-"""The upper limit of eager PyTorch: the configured networks in a tuned loop that only trains.
+"""The upper limit of PyTorch: the configured networks in a tuned loop that only trains.
 
-Logs its steps (see `turns`). On a GPU the step is one CUDA graph (not run on a GPU yet).
+Logs its steps (see `turns`). With `--device cuda` the step is one CUDA graph.
 """
 
+import argparse
+import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -15,10 +17,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dcgan.training.cuda_graph import record_graph, run_on_stream
 from experiments.configs import compose_config
 
 Step = Callable[[Tensor], None]  # trains on the images with these indices
+WARM_UP_STEPS = 3  # before the recording: libraries allocate memory in their first calls, which a graph cannot
+SYNC_EVERY_N_STEPS = 25  # limits the queued work that runs on after a turn
 
 
 def check_supported(config: DictConfig) -> None:
@@ -28,7 +31,7 @@ def check_supported(config: DictConfig) -> None:
         sys.exit(f"the bare loop implements only the default's step, not {step}")
 
 
-def build_step(config: DictConfig, device: torch.device, images: Tensor) -> Step:
+def build_step(config: DictConfig, device: torch.device, images: Tensor, bf16: bool) -> Step:
     """Build the networks and their optimizers, and return the training step on uint8 images."""
     torch.manual_seed(config.seed)
     g, d = (
@@ -41,16 +44,20 @@ def build_step(config: DictConfig, device: torch.device, images: Tensor) -> Step
         )
         for network, settings in ((d, config.optimizer.discriminator), (g, config.optimizer.generator))
     )
+    # a cached cast of a weight would be outdated in the next replay
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False)
 
     def step(index: Tensor) -> None:
         real = images[index].float().div_(127.5).sub_(1)
-        fake = g(torch.randn(len(index), config.model.latent_dim, device=device))
-        loss_d = F.softplus(-d(real)).mean() + F.softplus(d(fake.detach())).mean()
+        with autocast:
+            fake = g(torch.randn(len(index), config.model.latent_dim, device=device))
+            loss_d = F.softplus(-d(real).float()).mean() + F.softplus(d(fake.detach()).float()).mean()
         optimizer_d.zero_grad()
         loss_d.backward()
         optimizer_d.step()
         d.requires_grad_(False)
-        loss_g = F.softplus(-d(fake)).mean()
+        with autocast:
+            loss_g = F.softplus(-d(fake).float()).mean()
         d.requires_grad_(True)
         optimizer_g.zero_grad()
         loss_g.backward()
@@ -59,12 +66,25 @@ def build_step(config: DictConfig, device: torch.device, images: Tensor) -> Step
     return step
 
 
+def record_graph(function: Callable[[], object], device: torch.device) -> Callable[[], None]:
+    """Record the function's kernels as one CUDA graph, after a warm-up, and return a function that replays it."""
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP_STEPS):
+            function()
+    torch.cuda.current_stream(device).wait_stream(stream)
+    gc.collect()  # memory must not be freed during the recording
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        function()
+    return graph.replay
+
+
 def record_step(step: Step, n: int, device: torch.device) -> Step:
-    """Return the step as a CUDA graph. Three steps before the recording allocate what it needs."""
-    static_index, stream = torch.zeros(n, dtype=torch.int64, device=device), torch.cuda.Stream()
-    for _ in range(3):
-        run_on_stream(stream, lambda: step(static_index))
-    replay = record_graph(stream, lambda: step(static_index))
+    """Return the step on n images as a CUDA graph."""
+    static_index = torch.zeros(n, dtype=torch.int64, device=device)
+    replay = record_graph(lambda: step(static_index), device)
 
     def run(index: Tensor) -> None:
         static_index.copy_(index)
@@ -73,26 +93,39 @@ def record_step(step: Step, n: int, device: torch.device) -> Step:
     return run
 
 
-def main() -> None:
-    step_log, overrides = Path(os.environ["STEP_LOG"]), sys.argv[1:]
-    config = compose_config(*overrides)
+def train(config: DictConfig, device: torch.device, precision: str) -> Iterator[None]:
+    """Train without an end, and yield after each step.
+
+    Args:
+        config: conf/train.yaml with overrides.
+        device: On a GPU the step is one CUDA graph.
+        precision: "32-true", with TF32 on a GPU, or "bf16-mixed".
+    """
     check_supported(config)
-    on_gpu = torch.cuda.is_available()
-    device = torch.device("cuda" if on_gpu else "cpu")
-    if on_gpu:
+    if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     data = instantiate(config.data)
     data.prepare_data()
     data.setup("fit")
     images, n = data.train_images.to(device), config.data.batch_size
-    step = build_step(config, device, images)
-    if on_gpu:
+    step = build_step(config, device, images, bf16=precision == "bf16-mixed")
+    if device.type == "cuda":
         step = record_step(step, n, device)
-    with step_log.open("ab", buffering=0) as file:
-        for i in count(1):
-            step(torch.randint(len(images), (n,), device=device))
-            if on_gpu and (i == 1 or i % 25 == 0):
-                torch.cuda.synchronize()  # limits the queued work that runs on after a turn
+    for i in count(1):
+        step(torch.randint(len(images), (n,), device=device))
+        if device.type == "cuda" and (i == 1 or i % SYNC_EVERY_N_STEPS == 0):
+            torch.cuda.synchronize()
+        yield
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true")
+    args, overrides = parser.parse_known_args()
+    steps = train(compose_config(*overrides), torch.device(args.device), args.precision)
+    with Path(os.environ["STEP_LOG"]).open("ab", buffering=0) as file:
+        for _ in steps:
             file.write(b".")
 
 

@@ -4,8 +4,9 @@ Written from the description of the example: torchvision's images one by one thr
 separate backward passes for the real and the fake images, contiguous tensors, losses and D's outputs printed each step.
 """
 
+import argparse
 import os
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -32,47 +33,56 @@ def build_optimizer(config: DictConfig, network: nn.Module) -> torch.optim.Optim
     return torch.optim.Adam(network.parameters(), lr=config.optimizer.lr, betas=tuple(config.optimizer.betas))
 
 
-def train(config: DictConfig, step_log: Path) -> None:
+def train(config: DictConfig, device: torch.device) -> Iterator[None]:
+    """Train, and yield after each step. Prints losses and D's outputs, which makes the host wait for the device."""
     torch.manual_seed(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator, discriminator = instantiate(config.model).to(device), instantiate(config.discriminator).to(device)
     loader = build_loader(config)
     criterion = nn.BCEWithLogitsLoss()
     optimizer_d, optimizer_g = build_optimizer(config, discriminator), build_optimizer(config, generator)
-    with step_log.open("ab", buffering=0) as file:
-        for epoch in range(EPOCHS):
-            for i, (images, _) in enumerate(loader):
-                discriminator.zero_grad()
-                real = images.to(device)
-                label = torch.full((len(real),), 1.0, device=device)
-                output = discriminator(real)
-                loss_real = criterion(output, label)
-                loss_real.backward()
-                d_x = output.sigmoid().mean().item()
+    for epoch in range(EPOCHS):
+        for i, (images, _) in enumerate(loader):
+            discriminator.zero_grad()
+            real = images.to(device)
+            label = torch.full((len(real),), 1.0, device=device)
+            output = discriminator(real)
+            loss_real = criterion(output, label)
+            loss_real.backward()
+            d_x = output.sigmoid().mean().item()
 
-                noise = torch.randn(len(real), config.model.latent_dim, device=device)
-                fake = generator(noise)
-                label.fill_(0.0)
-                output = discriminator(fake.detach())
-                loss_fake = criterion(output, label)
-                loss_fake.backward()
-                d_g_z1 = output.sigmoid().mean().item()
-                loss_d = loss_real + loss_fake
-                optimizer_d.step()
+            noise = torch.randn(len(real), config.model.latent_dim, device=device)
+            fake = generator(noise)
+            label.fill_(0.0)
+            output = discriminator(fake.detach())
+            loss_fake = criterion(output, label)
+            loss_fake.backward()
+            d_g_z1 = output.sigmoid().mean().item()
+            loss_d = loss_real + loss_fake
+            optimizer_d.step()
 
-                generator.zero_grad()
-                label.fill_(1.0)
-                output = discriminator(fake)
-                loss_g = criterion(output, label)
-                loss_g.backward()
-                d_g_z2 = output.sigmoid().mean().item()
-                optimizer_g.step()
-                print(
-                    f"[{epoch}/{EPOCHS}][{i}/{len(loader)}] Loss_D: {loss_d.item():.4f} Loss_G: {loss_g.item():.4f} "
-                    f"D(x): {d_x:.4f} D(G(z)): {d_g_z1:.4f} / {d_g_z2:.4f}"
-                )
-                file.write(b".")
+            generator.zero_grad()
+            label.fill_(1.0)
+            output = discriminator(fake)
+            loss_g = criterion(output, label)
+            loss_g.backward()
+            d_g_z2 = output.sigmoid().mean().item()
+            optimizer_g.step()
+            print(
+                f"[{epoch}/{EPOCHS}][{i}/{len(loader)}] Loss_D: {loss_d.item():.4f} Loss_G: {loss_g.item():.4f} "
+                f"D(x): {d_x:.4f} D(G(z)): {d_g_z1:.4f} / {d_g_z2:.4f}"
+            )
+            yield
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    args, overrides = parser.parse_known_args()
+    steps = train(compose_config(*overrides), torch.device(args.device))
+    with Path(os.environ["STEP_LOG"]).open("ab", buffering=0) as file:
+        for _ in steps:
+            file.write(b".")
 
 
 if __name__ == "__main__":
-    train(compose_config(*sys.argv[1:]), Path(os.environ["STEP_LOG"]))
+    main()
