@@ -60,14 +60,14 @@ EQUALITY = [
 # in the order of their value
 PARTS = {
     0: Part("Versions, data and imports", "experiments.gpu.versions", 60),
-    2: Part("Equality of eager, graph and resumed trainings", "experiments.gpu.equality", 150, arguments=EQUALITY),
+    2: Part("Equality of eager, graph and resumed trainings", "experiments.gpu.equality", 120, arguments=EQUALITY),
     1: Part("The tests that need a GPU", "experiments.gpu.gpu_tests", 120),
     4: Part("Speed", "experiments.gpu.speed", 160, alone=True),
     5: Part("Time of a step on the GPU, kernels and synchronizations", "experiments.gpu.kernels", 80, alone=True),
     6: Part("Time to quality", "experiments.gpu.quality", 150, alone=True),
-    7: Part("DDP", "experiments.gpu.ddp", 120),
+    7: Part("DDP", "experiments.gpu.ddp", 110),
     3: Part("Losses on the CPU and on the GPU", "experiments.gpu.losses", 60),
-    8: Part("Evaluation on the CPU and on the GPU", "experiments.gpu.evaluation", 150),
+    8: Part("Evaluation on the CPU and on the GPU", "experiments.gpu.evaluation", 120),
     9: Part("SIGTERM, resume and too little memory", "experiments.gpu.faults", 100),
     10: Part("Image folder", "experiments.gpu.image_folder", 80),
 }

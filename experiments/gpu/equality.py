@@ -5,6 +5,7 @@ therefore the yardstick of the others. With deterministic algorithms, all must b
 """
 
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -89,6 +90,8 @@ def compare(context: CheckContext, name: str, extra: list[str]) -> None:
 
 def main() -> None:
     context = parse_context()
+    if context.deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # required by torch, before the first use of cuBLAS
     torch.use_deterministic_algorithms(context.deterministic)
     index, n = context.share
     for name, overrides in list(CONFIGURATIONS.items())[index::n]:
