@@ -1,6 +1,7 @@
 """The training step of a GAN: discriminator and generator updates (Goodfellow et al. 2014, Algorithm 1)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
@@ -101,19 +102,29 @@ class GAN(L.LightningModule):
     def training_step(
         self, batch: tuple[Float[Tensor, "kn c h w"], Int64[Tensor, " kn"] | None], batch_idx: int
     ) -> dict[str, Tensor]:
-        # all random numbers of a step are a function of (seed, rank, step)
+        with self.count_step():
+            outputs = self.update(*batch)
+            if self.ema is not None:
+                self.ema.update(self.generator, torch.full((), self.ema.weight(self.step), device=self.device))
+        return outputs
+
+    @contextmanager
+    def count_step(self) -> Iterator[None]:
+        """Count the step in the context. Its random numbers are a function of (seed, rank, step)."""
         seed_device(self.device, self.seed, Stream.TRAINING, self.global_rank, self.step)
-        outputs = self.update(*batch)
-        if self.ema is not None:
-            self.ema.update(self.generator, self.step)
+        yield
         if self.schedulers is not None:
             for scheduler in cast(list[LRScheduler], self.lr_schedulers()):
                 scheduler.step()
         self.step += 1
-        return outputs
 
     def update(self, images: Float[Tensor, "kn c h w"], labels: Int64[Tensor, " kn"] | None) -> dict[str, Tensor]:
-        """Update D `discriminator_steps` times and G once. Must not synchronize host and device."""
+        """Update D `discriminator_steps` times and G once. Must not synchronize host and device.
+
+        Returns:
+            The losses, the logits of the last D update, and "metrics": loss_d, loss_g and the means of D(x) and
+            D(G(z)), for the loggers.
+        """
         optimizer_d, optimizer_g = cast(list[Optimizer], self.optimizers())
         real_batches = images.chunk(self.discriminator_steps)
         label_batches = [None] * len(real_batches) if labels is None else labels.chunk(self.discriminator_steps)
@@ -142,11 +153,14 @@ class GAN(L.LightningModule):
         self.manual_backward(loss_g)
         optimizer_g.step()
 
+        real_logits, fake_logits = real_logits.detach(), fake_logits.detach()
+        d_real, d_fake = (self.loss.output(logits).mean() for logits in (real_logits, fake_logits))
         return {
             "loss_d": loss_d.detach(),
             "loss_g": loss_g.detach(),
-            "real_logits": real_logits.detach(),
-            "fake_logits": fake_logits.detach(),
+            "real_logits": real_logits,
+            "fake_logits": fake_logits,
+            "metrics": torch.stack((loss_d.detach(), loss_g.detach(), d_real, d_fake))[None],
         }
 
     @property

@@ -23,6 +23,9 @@ Batch = tuple[Float[Tensor, "b c h w"], Int64[Tensor, " b"] | None]
 class BaseDataModule(L.LightningDataModule):
     """A data module whose batches are (images, labels), or (images, None) if it is not `labelled`.
 
+    The loader may deliver something else, of which Lightning's hook `on_after_batch_transfer` makes a batch on the
+    device. A CUDA graph records this hook as a part of the step.
+
     Args:
         image_size: Height and width in pixels, >= 1.
         channels: 1 or 3.
@@ -128,6 +131,8 @@ class InMemoryDataModule(BaseDataModule):
 
     train_images: UInt8[Tensor, "n c h w"]
     train_labels: Int64[Tensor, " n"]
+    # True: the loader delivers indices, and a CUDA graph records `on_after_batch_transfer`, which takes the images
+    delivers_indices = False
 
     def load(self, train: bool) -> tuple[UInt8[Tensor, "n k h w"], Int64[Tensor, " n"]]:
         """Return all training or all test images in their original size, and their classes, counted from 0."""
@@ -144,14 +149,22 @@ class InMemoryDataModule(BaseDataModule):
             check_labels(self.train_labels, self.classes)
 
     def train_dataloader(self) -> ResumableLoader:
-        images = self.train_images.to(self.device)
-        labels = self.train_labels.to(self.device) if self.labelled else None
+        self.device_images = self.train_images.to(self.device)
+        self.device_labels = self.train_labels.to(self.device) if self.labelled else None
 
-        def fetch(sampler: BatchSampler) -> Iterator[Batch]:
+        def fetch(sampler: BatchSampler) -> Iterator[Batch | Int64[Tensor, " b"]]:
             for index in sampler:
-                yield self.pixels.encode(images[index]), None if labels is None else labels[index]
+                yield index if self.delivers_indices else self.take(index)
 
-        return ResumableLoader(self.batch_sampler(len(images), self.device), fetch)
+        return ResumableLoader(self.batch_sampler(self.n_images, self.device), fetch)
+
+    def take(self, index: Int64[Tensor, " b"]) -> Batch:
+        """Return the images at these indices and their labels, on the device."""
+        labels = None if self.device_labels is None else self.device_labels[index]
+        return self.pixels.encode(self.device_images[index]), labels
+
+    def on_after_batch_transfer(self, batch: Batch | Int64[Tensor, " b"], dataloader_idx: int) -> Batch:
+        return self.take(batch) if isinstance(batch, Tensor) else batch
 
     @property
     def n_images(self) -> int:

@@ -3,7 +3,8 @@
 import copy
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from dcgan.common.arg_checks import check_number
 
@@ -26,19 +27,22 @@ class EMA(nn.Module):
         self.decay = decay
         self.network = copy.deepcopy(model).eval().requires_grad_(False)
 
+    def weight(self, step: int) -> float:
+        """Return the weight of the model, 1 - decay, in the update of this step."""
+        return 1 - min(self.decay, (1 + step) / (10 + step))
+
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Move the average towards the model, `step` updates after the first."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        averages: list[torch.Tensor] = list(self.network.parameters())
-        values: list[torch.Tensor] = list(model.parameters())
+    def update(self, model: nn.Module, weight: Float[Tensor, ""]) -> None:
+        """Move the average towards the model. The weight is a tensor, as a CUDA graph cannot record a number."""
+        averages: list[Tensor] = list(self.network.parameters())
+        values: list[Tensor] = list(model.parameters())
         for average, value in zip(self.network.buffers(), model.buffers(), strict=True):
             if average.is_floating_point():
                 averages.append(average)
                 values.append(value)
             else:  # batch norm's count of batches
                 average.copy_(value)
-        torch._foreach_lerp_(averages, values, 1 - decay)
+        torch._foreach_lerp_(averages, values, [weight] * len(averages))
 
     def train(self, mode: bool = True) -> "EMA":
         """Stay in eval mode: the average is never trained."""

@@ -1,20 +1,22 @@
-"""CUDA graphs: record the kernels of a function once, then launch them together. Not yet run on a GPU."""
+"""CUDA graphs: record the kernels of a training step once, then launch them together."""
 
 import gc
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
-from jaxtyping import Float, Int64
-from lightning.pytorch.strategies import SingleDeviceStrategy
-from torch import Tensor
+from lightning.fabric.utilities import move_data_to_device
+from lightning_utilities.core.apply_func import apply_to_collection, apply_to_collections
+from torch import Tensor, distributed
 from torch.optim import Optimizer
 
-from dcgan.common.errors import UserError
+from dcgan.common.errors import UserError, first_line
+from dcgan.data.datamodule import InMemoryDataModule
 from dcgan.gan import GAN
-from dcgan.training.lightning_internals import count_optimizer_steps
+from dcgan.training.callbacks.shared import is_any_due, is_last_step
+from dcgan.training.lightning_internals import count_batch, count_optimizer_steps, report_batch
 
 T = TypeVar("T")
 WARM_UP_STEPS = 3  # before the recording: libraries allocate memory in their first steps, which a graph cannot
@@ -49,64 +51,118 @@ def record_graph(stream: torch.cuda.Stream, function: Callable[[], object]) -> C
 
 
 class CUDAGraphGAN(GAN):
-    """A GAN that records its update as one CUDA graph after `WARM_UP_STEPS` steps, and then replays it.
+    """A GAN that records its step as one CUDA graph after `WARM_UP_STEPS` steps, and then replays it.
 
-    A recording has fixed places in memory: batches are copied to `static_inputs`, and results from `static_outputs`.
-    Random numbers differ in each replay, which reads the current seed. Not yet run on a GPU: the tests replay on the
-    CPU.
+    The recording holds everything from taking the batch's images to the average of G's weights. It has fixed places in
+    memory: batches are copied to `static_batch`, results from `static_outputs`. Random numbers differ in each replay,
+    which reads the current seed.
+
+    Lightning's loop takes as long as a small step. So one of its batches is several steps: all up to the next one after
+    which a callback is due (`dcgan.training.callbacks.shared.is_any_due`).
 
     Raises:
-        UserError: There is no GPU, or the run uses DDP or a scheduler.
+        UserError: There is no GPU, the ranks do not communicate with NCCL, or the step cannot be recorded.
     """
-
-    warm_up_steps = 0  # completed
-    replay: Callable[[], None] | None = None
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
         if self.device.type != "cuda":
             raise UserError("cuda_graph=true needs a GPU: give trainer=gpu or cuda_graph=false")
-        # the gradient hooks of DDP, also with one process, belong to another stream
-        if not isinstance(self.trainer.strategy, SingleDeviceStrategy):
-            raise UserError("cuda_graph=true needs one process without DDP: give trainer=gpu or cuda_graph=false")
-        if self.schedulers is not None:
-            raise UserError("cuda_graph=true records the learning rates: give scheduler=none or cuda_graph=false")
-        self.warm_up_steps, self.replay = 0, None  # the memory of an earlier fit's recording is freed
+        if distributed.is_initialized() and distributed.get_backend() != "nccl":
+            raise UserError("cuda_graph=true needs NCCL, one GPU for each process: give cuda_graph=false")
         self.stream = torch.cuda.Stream()
+        self.prepare_recording()
 
-    def update(self, images: Float[Tensor, "kn c h w"], labels: Int64[Tensor, " kn"] | None) -> dict[str, Tensor]:
-        optimizers = cast(list[Optimizer], self.optimizers())
-        if self.warm_up_steps < WARM_UP_STEPS:
-            self.warm_up_steps += 1
-            return run_on_stream(self.stream, lambda: super(CUDAGraphGAN, self).update(images, labels))
+    def prepare_recording(self) -> None:
+        """Free the memory of an earlier fit's recording."""
+        self.warm_up_steps = 0  # completed
+        self.replay: Callable[[], None] | None = None
+        self.recorded_settings: list[dict[str, Any]] = []  # of the optimizers
+        self.learning_rates: list[tuple[Tensor, dict[str, Any]]] = []  # recorded tensors, groups that have the values
+        self.ema_weight = torch.zeros((), device=self.device)
+        self.data: Any = cast(Any, self.trainer).datamodule
+        if isinstance(self.data, InMemoryDataModule):
+            self.data.delivers_indices = True
+
+    def training_step(self, dataloader_iter: Any) -> dict[str, Tensor]:  # type: ignore[override]
+        """Make the steps of one Lightning batch. The argument's name makes Lightning pass the iterator over batches."""
+        metrics = []
+        while True:
+            batch, _, _ = next(dataloader_iter)
+            with self.count_step():
+                outputs = self.make_step(self.data.on_before_batch_transfer(batch, 0))
+            metrics.append(outputs["metrics"].clone())
+            if dataloader_iter.done or is_last_step(self.trainer) or is_any_due(self.trainer, self.step):
+                break
+            count_batch(self.trainer)
+        report_batch(dataloader_iter, self.batch)
+        return {name: value.clone() for name, value in outputs.items()} | {"metrics": torch.cat(metrics)}
+
+    def make_step(self, batch: Any) -> dict[str, Tensor]:
+        """Make one step: as Python code during the warm-up, then as a replay."""
+        if self.ema is not None:
+            self.ema_weight.fill_(self.ema.weight(self.step))
+        if self.warm_up_steps < WARM_UP_STEPS or self.settings_have_changed():
+            self.warm_up_steps, self.replay = self.warm_up_steps + 1, None
+            self.static_batch = move_data_to_device(batch, self.device)
+            with recordable(self.trainer.optimizers):
+                return run_on_stream(self.stream, self.static_step)
         if self.replay is None:
-            self.static_inputs = images.clone(), None if labels is None else labels.clone()
-            # the recording computes nothing, but Lightning counts its optimizer steps
-            with allow_capture(optimizers):
-                self.replay = record_graph(self.stream, self.update_static)
+            self.static_batch = apply_to_collection(move_data_to_device(batch, self.device), Tensor, torch.clone)
+            self.replay = self.record()  # which computes nothing, but Lightning counts its optimizer steps
         else:
-            for static, value in zip(self.static_inputs, (images, labels), strict=True):
-                if static is not None and value is not None:
-                    static.copy_(value)
-            count_optimizer_steps(optimizers, self.discriminator_steps)
+            apply_to_collections(self.static_batch, batch, Tensor, lambda to, value: to.copy_(value, non_blocking=True))
+            count_optimizer_steps(cast(list[Optimizer], self.optimizers()), self.discriminator_steps)
+        for recorded, group in self.learning_rates:
+            recorded.fill_(group["lr"])
         self.replay()
-        return {name: value.clone() for name, value in self.static_outputs.items()}
+        return self.static_outputs
 
-    def update_static(self) -> None:
-        self.static_outputs = super().update(*self.static_inputs)
+    def static_step(self) -> dict[str, Tensor]:
+        """Make a step of `static_batch`."""
+        self.batch = self.data.on_after_batch_transfer(self.static_batch, 0)
+        self.static_outputs = self.update(*self.batch)
+        if self.ema is not None:
+            self.ema.update(self.generator, self.ema_weight)
+        return self.static_outputs
+
+    def record(self) -> Callable[[], None]:
+        groups = [group for optimizer in self.trainer.optimizers for group in optimizer.param_groups]
+        if self.schedulers is not None:
+            self.learning_rates = [(torch.zeros((), device=self.device), group) for group in groups]
+            self.recorded_settings = optimizer_settings(self.trainer.optimizers)
+        try:
+            with recordable(self.trainer.optimizers):
+                for recorded, group in self.learning_rates:
+                    group["lr"] = recorded
+                return record_graph(self.stream, self.static_step)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = first_line(error)
+            raise UserError(f"the step cannot be recorded as a CUDA graph ({reason}): give cuda_graph=false") from error
+
+    def settings_have_changed(self) -> bool:
+        """Return True if a scheduler has changed more than learning rates, such as OneCycleLR's momentum."""
+        return bool(self.recorded_settings) and optimizer_settings(self.trainer.optimizers) != self.recorded_settings
+
+
+def optimizer_settings(optimizers: list[Optimizer]) -> list[dict[str, Any]]:
+    """Return the settings of each parameter group, but for the learning rate."""
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    return [{name: value for name, value in group.items() if name not in ("params", "lr")} for group in groups]
 
 
 @contextmanager
-def allow_capture(optimizers: list[Optimizer]) -> Iterator[None]:
+def recordable(optimizers: list[Optimizer]) -> Iterator[None]:
     """Within the context, optimizers may be recorded. Their settings, which checkpoints hold, are then restored."""
-
-    def set_capturable(capturable: bool) -> None:
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["capturable"] = capturable
-
-    set_capturable(True)
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    before = [dict(group) for group in groups]
+    for group in groups:
+        if "capturable" in group:
+            group["capturable"] = True
     try:
         yield
     finally:
-        set_capturable(False)
+        for group, settings in zip(groups, before, strict=True):
+            group.update(settings)

@@ -32,6 +32,28 @@ def count_optimizer_steps(optimizers: list[Optimizer], discriminator_steps: int)
         optimizer._on_after_step()
 
 
+def count_batch(trainer: L.Trainer) -> None:
+    """Count the step that ends as a batch, and that the next one has started, if a Lightning batch is several steps."""
+    epoch_loop = trainer.fit_loop.epoch_loop
+    for counts in (epoch_loop.batch_progress.total, epoch_loop.batch_progress.current):
+        for name in ("ready", "started", "processed", "completed"):
+            setattr(counts, name, getattr(counts, name) + 1)
+    epoch_loop._batches_that_stepped += 1
+
+
+def report_batch(dataloader_iter: Any, batch: Any) -> None:
+    """Let callbacks get this batch, if a Lightning batch is several steps."""
+    dataloader_iter.data_fetcher._batch = batch
+
+
+def remove_sigterm_broadcast(trainer: L.Trainer) -> None:
+    """Let the ranks not tell each other at each batch whether SIGTERM has arrived, which waits for the device.
+
+    `dcgan.training.signals` does this less often.
+    """
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
 def current_batch_in_epoch(trainer: L.Trainer) -> int:
     """Return how many batches of the current epoch have been started, 0 between two epochs."""
     return trainer.fit_loop.epoch_loop.batch_progress.current.ready

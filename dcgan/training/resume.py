@@ -208,6 +208,9 @@ def restore_training(checkpoint: dict[str, Any], trainer: "L.Trainer", gan: "GAN
     restore_optimizer_states(checkpoint, gan)
     if processes != trainer.world_size and trainer.is_global_zero:
         print(f"note: {trainer.world_size} processes after {processes}: {NOT_BIT_EXACT}", file=sys.stderr)
+    device = trainer.strategy.root_device.type
+    if checkpoint.get("device", device) != device and trainer.is_global_zero:  # it has other random numbers
+        print(f"note: {device} after {checkpoint['device']}: {NOT_BIT_EXACT}", file=sys.stderr)
 
 
 def check_same_data(checkpoint: dict[str, Any], trainer: "L.Trainer") -> None:

@@ -14,7 +14,6 @@ from hydra.utils import instantiate
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.loggers.logger import Logger
-from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -54,7 +53,9 @@ from dcgan.training.context import RunContext, find_callback
 from dcgan.training.csv_logger import CSVMetricsLogger
 from dcgan.training.cuda_graph import CUDAGraphGAN
 from dcgan.training.errors import translate_errors
+from dcgan.training.gradient_averaging import GradientAveraging
 from dcgan.training.init_from import init_weights_from
+from dcgan.training.lightning_internals import remove_sigterm_broadcast
 from dcgan.training.loggers import MediaLogger
 from dcgan.training.resume import ResumePoint, checkpoint_errors
 from dcgan.training.signals import SignalHandler
@@ -133,7 +134,8 @@ def silence_known_warnings() -> None:
     # it reports why it kills the ranks of a job
     logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")  # lightning 2.6 on torch 2.15
-    warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated")  # torch has no replacement yet
+    warnings.filterwarnings("ignore", message="GPU available but not used")  # trainer=cpu
+    warnings.filterwarnings("ignore", message=".*`dataloader_iter`")  # of CUDAGraphGAN
     warnings.filterwarnings("ignore", message="Found .* in eval mode")  # the average of the weights is never trained
 
 
@@ -144,8 +146,8 @@ def check_plain_keys(cfg: DictConfig) -> None:
     else:
         check_int("max_epochs", cfg.max_epochs, 1)
     check_int("seed", cfg.seed, 0)
-    if not isinstance(cfg.cuda_graph, bool):
-        raise ValueError(f"cuda_graph must be true or false, got {cfg.cuda_graph!r}")
+    if not isinstance(cfg.cuda_graph, bool | None):
+        raise ValueError(f"cuda_graph must be true, false or null, got {cfg.cuda_graph!r}")
     for key, allowed in (("precision", PRECISIONS), ("strategy", STRATEGIES)):
         if cfg.trainer[key] not in allowed:
             raise ValueError(f"trainer.{key} must be one of {', '.join(allowed)}, got {cfg.trainer[key]!r}")
@@ -174,7 +176,7 @@ def build_gan(cfg: DictConfig) -> GAN:
         initialize = build_function(cfg, "initialization")
         initialize(generator)
         initialize(discriminator)
-    return (CUDAGraphGAN if cfg.cuda_graph else GAN)(
+    return (CUDAGraphGAN if records_graph(cfg) else GAN)(
         generator=generator,
         discriminator=discriminator,
         loss=build(cfg, "loss", Loss),
@@ -188,6 +190,13 @@ def build_gan(cfg: DictConfig) -> GAN:
         seed=cfg.seed,
         fixed_n=cfg.samples.n,
     )
+
+
+def records_graph(cfg: DictConfig) -> bool:
+    """Return True if the step is recorded as a CUDA graph: by default, if the run uses a GPU."""
+    if cfg.cuda_graph is not None:
+        return cfg.cuda_graph
+    return cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def optimizer_factory(cfg: DictConfig, key: str) -> OptimizerFactory:
@@ -231,8 +240,7 @@ def build_trainer(
     loggers = [*build_all(cfg, "logger", Logger).values(), CSVMetricsLogger()]  # type: ignore[type-abstract]
     overrides: dict[str, Any] = {}
     if has_several_processes(cfg):
-        # a D update leaves G's parameters unused; each rank tracks its own running statistics
-        overrides["strategy"] = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+        overrides["strategy"] = GradientAveraging()
     if gpu is not None:
         overrides["devices"] = [gpu]
     plugins: list[Any] = [AtomicCheckpointIO(resume.checkpoint if resume is not None else None)]
@@ -254,11 +262,12 @@ def build_trainer(
         use_distributed_sampler=False,
     )
     check_world_size(trainer.world_size)
+    remove_sigterm_broadcast(trainer)
     # Lightning takes it from SLURM_PROCID, also for a run of one process
     rank_zero_only.rank = trainer.global_rank  # type: ignore[attr-defined]
     for logger in loggers:
         if isinstance(logger, MediaLogger):
             logger.start(context.run_dir, resume.step if resume is not None else None)
     if trainer.strategy.root_device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
+        torch.set_float32_matmul_precision("high")  # TF32, as cuDNN's convolutions by default
     return trainer

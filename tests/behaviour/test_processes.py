@@ -46,7 +46,8 @@ def on_train_end(self):
     rank = os.environ.get("LOCAL_RANK", "0")
     (evaluation,) = [c for c in self.trainer.callbacks if type(c).__name__ == "EvaluationCallback"]
     best = (evaluation.best, evaluation.best_step)
-    torch.save({"state": self.state_dict(), "seen": self.seen, "noise": noise, "best": best}, f"rank{rank}.pt")
+    state = {"state": self.state_dict(), "seen": self.seen, "noise": noise, "best": best, "sent": sent}
+    torch.save(state, f"rank{rank}.pt")
 GAN.on_train_batch_start, GAN.on_train_end = on_train_batch_start, on_train_end
 from dcgan.models.generator import Generator
 forward = Generator.forward
@@ -55,6 +56,16 @@ def patched(self, z, label):
         noise.append(z.clone())
     return forward(self, z, label)
 Generator.forward = patched
+
+sent = []  # collectives of tensors: name and number of values
+def record(name):
+    function = getattr(torch.distributed, name)
+    def call(tensor, *args, **kwargs):
+        sent.append((name, tensor.numel()))
+        return function(tensor, *args, **kwargs)
+    setattr(torch.distributed, name, call)
+record("all_reduce")
+record("broadcast")
 if __name__ == "__main__":
     train.main()
 """
@@ -78,6 +89,30 @@ def test_ranks_end_with_bit_identical_parameters(ranks):
     names = different_tensors(first["state"], second["state"])
     assert names  # each rank has its own images and so its own running statistics
     assert all("running_" in name for name in names)
+
+
+def test_ranks_exchange_weights_once_and_gradients_once_per_update(ranks):
+    """Lightning's own broadcast at each batch, which waits for the device, is switched off."""
+    _, _, (first, _) = ranks
+    d, g = (
+        sum(
+            value.numel()
+            for name, value in first["state"].items()
+            if name.startswith(f"{network}.") and "running_" not in name and "num_batches" not in name
+        )
+        for network in ("discriminator", "generator")
+    )
+    assert [name for name, _ in first["sent"]].count("broadcast") == 1
+    assert [n for name, n in first["sent"] if name == "all_reduce" and n > 100] == [d, g] * 4
+
+
+def test_ranks_agree_with_penalty_spectral_norm_and_two_d_updates(tmp_path, mnist_root):
+    (tmp_path / "spy.py").write_text(SPY)
+    settings = ["penalty=r1", "discriminator_normalization=none", "discriminator.spectral_norm=true"]
+    command = [sys.executable, "spy.py", *TINY, "trainer=ddp_cpu", "max_epochs=1", "evaluator=none", *settings]
+    run(*command, "discriminator_steps=2", "data.batch_size=8", cwd=tmp_path, DCGAN_DATA_DIR=str(mnist_root))
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)["state"] for rank in range(2))
+    assert all("running_" in name for name in different_tensors(first, second))
 
 
 def test_each_rank_has_its_own_noise_and_shard(ranks):

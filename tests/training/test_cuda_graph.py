@@ -8,10 +8,12 @@ import torch
 
 from dcgan.common.seeding import Stream, seed_device
 from dcgan.training import cuda_graph
+from dcgan.training.callbacks.progress_bar import ProgressBar
 from dcgan.training.cuda_graph import CUDAGraphGAN
 from tests.conftest import TINY
 from tests.run_files import RUN, weights
 from tests.torture import differences
+from tests.training.test_optimizer_states import ONE_CYCLE
 
 STEPS = 9
 
@@ -29,16 +31,19 @@ class CPURecorder:
     def on_fit_start(self, gan: CUDAGraphGAN) -> None:
         self.gan, gan.stream = gan, None
         super(CUDAGraphGAN, gan).on_fit_start()
+        gan.prepare_recording()
 
     def record_graph(self, stream, function):
         gan = self.gan
         raw = [optimizer.optimizer for optimizer in gan.optimizers()]
-        assert all(group["capturable"] for optimizer in raw for group in optimizer.param_groups)
+        assert all(group.get("capturable", True) for optimizer in raw for group in optimizer.param_groups)
         before = copy.deepcopy((gan.state_dict(), [optimizer.state_dict() for optimizer in raw]))
         function()
         gan.load_state_dict(before[0])
         for optimizer, state in zip(raw, before[1], strict=True):
+            groups = optimizer.param_groups
             optimizer.load_state_dict(state)
+            optimizer.param_groups = groups
         # on a GPU, recording uses no random numbers
         seed_device(gan.device, gan.seed, Stream.TRAINING, gan.global_rank, gan.step)
         static_outputs = gan.static_outputs
@@ -61,16 +66,74 @@ class CPURecorder:
         [],
         ["discriminator_steps=2", "ema.decay=.9"],
         ["conditional=concat", "discriminator.dropout=.3"],
+        ["optimizer=sgd", "scheduler=linear"],
+        ["log.every_n_steps=1"],
     ],
     ids=lambda extra: " ".join(extra) or "plain",
 )
 def test_replayed_training_is_bit_identical(dcgan_train, monkeypatch, extra):
-    overrides = [*RUN, *TINY, "evaluator=none", f"max_steps={STEPS}", *extra]
+    """With three epochs of 8 or 4 steps, and rows, samples and statistics at other steps than the ends of epochs."""
+    overrides = [*TINY, *RUN, "evaluator=none", "max_epochs=3", "log.every_n_steps=5", "samples.steps=[0,3,7]", *extra]
     dcgan_train(*overrides, "hydra.run.dir=plain")
     recorder = CPURecorder(monkeypatch)
     dcgan_train(*overrides, "cuda_graph=true", "hydra.run.dir=replayed")
-    assert recorder.n_replays == STEPS - cuda_graph.WARM_UP_STEPS
+    steps = torch.load("plain/checkpoints/last.ckpt", weights_only=True)["step"]
+    assert recorder.n_replays == steps - cuda_graph.WARM_UP_STEPS
     assert set(differences(Path("plain"), Path("replayed"))) == {"last.ckpt: .config.cuda_graph"}
+
+
+def test_one_lightning_batch_is_all_steps_until_a_callback_is_due(dcgan_train, monkeypatch):
+    CPURecorder(monkeypatch)
+    ends = []
+    monkeypatch.setattr(
+        ProgressBar, "on_train_batch_end", lambda self, trainer, gan, outputs, batch, batch_idx: ends.append(gan.step)
+    )
+    settings = ["evaluator=none", "log.every_n_steps=6", "log.activity_every_n_steps=100", "samples.steps=[0,2]"]
+    dcgan_train(*TINY, *RUN, "cuda_graph=true", "max_steps=21", *settings)
+    assert ends == [2, 4, 6, 8, 12, 16, 18, 21]  # an epoch has 8 steps; grids are saved at 2, 4, 8, 16
+
+
+def test_own_callback_is_called_after_each_step_with_images(dcgan_train, monkeypatch):
+    CPURecorder(monkeypatch)
+    monkeypatch.delattr(ProgressBar, "is_due")
+    seen = []
+    monkeypatch.setattr(
+        ProgressBar,
+        "on_train_batch_end",
+        lambda self, trainer, gan, outputs, batch, batch_idx: seen.append(
+            (gan.step, batch[0].shape, outputs["loss_d"])
+        ),
+    )
+    dcgan_train(*TINY, *RUN, "cuda_graph=true", "evaluator=none", "max_steps=6")
+    assert [step for step, _, _ in seen] == [1, 2, 3, 4, 5, 6]
+    assert {shape for _, shape, _ in seen} == {(8, 1, 28, 28)}
+    assert len({float(loss_d) for _, _, loss_d in seen}) == 6
+
+
+def test_other_settings_that_a_scheduler_changes_are_not_replayed(dcgan_train, monkeypatch):
+    """OneCycleLR changes Adam's betas, too: a recording has them as numbers."""
+    one_cycle = f"scheduler={{steps:null,generator:{ONE_CYCLE},discriminator:{ONE_CYCLE}}}"
+    overrides = [*TINY, *RUN, "evaluator=none", "max_steps=9", one_cycle]
+    assert dcgan_train(*overrides, "hydra.run.dir=plain").code == 0
+    recorder = CPURecorder(monkeypatch)
+    dcgan_train(*overrides, "cuda_graph=true", "hydra.run.dir=replayed")
+    assert recorder.n_replays == 1
+    assert set(differences(Path("plain"), Path("replayed"))) == {"last.ckpt: .config.cuda_graph"}
+
+
+def test_interrupted_and_resumed_replays_are_bit_identical(dcgan_train, monkeypatch):
+    CPURecorder(monkeypatch)
+    overrides = [*TINY, *RUN, "evaluator=none", "cuda_graph=true", "log.every_n_steps=5", "ema.decay=.9"]
+    dcgan_train(*overrides, "max_epochs=3", "hydra.run.dir=plain")
+    dcgan_train(*overrides, "max_steps=13", "hydra.run.dir=resumed")
+    dcgan_train("ckpt_path=resumed/checkpoints/last.ckpt", "max_steps=null", "max_epochs=3", "trainer=cpu")
+    names = ("state_dict", "optimizer_states", "loops", "step")
+    assert not [
+        name
+        for name in differences(Path("plain"), Path("resumed"))
+        if name.startswith(tuple(f"last.ckpt: .{key}" for key in names))
+    ]
+    assert torch.load("resumed/checkpoints/last.ckpt", weights_only=True)["step"] == 24
 
 
 def test_missing_gpu_and_bad_values_are_rejected(dcgan_train):
@@ -78,7 +141,7 @@ def test_missing_gpu_and_bad_values_are_rejected(dcgan_train):
     message = "error: cuda_graph=true needs a GPU: give trainer=gpu or cuda_graph=false\n"
     assert (outcome.code, outcome.err) == (1, message)
     outcome = dcgan_train(*RUN, *TINY, "cuda_graph=yes please", "hydra.run.dir=other")
-    assert outcome.err == "error: cuda_graph must be true or false, got 'yes please'\n"
+    assert outcome.err == "error: cuda_graph must be true, false or null, got 'yes please'\n"
 
 
 def test_checkpoint_without_a_newer_key_can_be_resumed(dcgan_train):

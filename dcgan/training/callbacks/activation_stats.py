@@ -38,8 +38,11 @@ class ActivationStats(L.Callback):
             self.measure_and_log(trainer, gan)
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        if gan.step % self.every_n_steps == 0:
+        if self.is_due(gan.step):
             self.measure_and_log(trainer, gan)
+
+    def is_due(self, step: int) -> bool:
+        return step % self.every_n_steps == 0
 
     @rank_zero_only
     def measure_and_log(self, trainer: L.Trainer, gan: GAN) -> None:

@@ -24,11 +24,11 @@ from dcgan.training.context import find_callback, run_context
 from dcgan.training.lightning_internals import current_batch_in_epoch, dump_checkpoint
 from dcgan.training.rank_buffers import save_buffers
 from dcgan.training.resume import restore_training
-from dcgan.training.signals import WARNING_SIGNAL, Interrupted
+from dcgan.training.signals import SYNC_EVERY_N_STEPS, WARNING_SIGNAL, Interrupted
 
 BEST = "best.ckpt"
 CHECK_TIME_EVERY_N_STEPS = 50
-COPY_EVERY_N_STEPS = 100  # to memory, in case the next steps or the disk fail
+COPY_EVERY_N_STEPS = 100  # to memory, in case the next steps or the disk fail; a multiple of the former
 SLOW_SECONDS = 15  # to write a checkpoint
 
 
@@ -63,6 +63,8 @@ class CheckpointCallback(L.Callback):
     def setup(self, trainer: L.Trainer, gan: GAN, stage: str) -> None:
         self.path = last_checkpoint(run_context(trainer).run_dir)
         self.metrics_logger = find_callback(trainer, MetricsLogger)
+        self.signals = run_context(trainer).signals
+        self.several_ranks = trainer.world_size > 1
 
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
         self.saved_at = time.monotonic()
@@ -84,23 +86,29 @@ class CheckpointCallback(L.Callback):
             self.write(trainer, BEST)
         # the last step is saved here: later, Lightning counts an epoch that was stopped as a complete one
         last = is_last_step(trainer)
-        steps_due = self.every_n_steps is not None and gan.step % self.every_n_steps == 0
+        steps_due = self.is_save_due(gan.step)
         minutes_due = gan.step % CHECK_TIME_EVERY_N_STEPS == 0 and self.minutes_due(trainer)
-        signals = run_context(trainer).signals
-        number = signals.synchronized(trainer, gan.step)
+        number = self.signals.synchronized(trainer, gan.step)
         if last or steps_due or minutes_due or number is not None or self.stop_reason is not None:
             self.save(trainer, gan)
         elif gan.step % COPY_EVERY_N_STEPS == 0:
             self.require_finite(trainer, gan)
             self.copy_to_memory(trainer)
         if number == WARNING_SIGNAL:
-            signals.requeue()
+            self.signals.requeue()
         elif number is not None and not last:
             raise Interrupted(f"interrupted at step {gan.step}: resume with ckpt_path={self.path}", number)
         if self.stop_reason is not None and not last:
             raise CollectiveError(
                 f"stopped at step {gan.step}, because {self.stop_reason}; {self.path} holds its state"
             )
+
+    def is_save_due(self, step: int) -> bool:
+        return self.every_n_steps is not None and step % self.every_n_steps == 0
+
+    def is_due(self, step: int) -> bool:
+        is_signal_due = step % SYNC_EVERY_N_STEPS == 0 if self.several_ranks else self.signals.received is not None
+        return self.is_save_due(step) or step % CHECK_TIME_EVERY_N_STEPS == 0 or is_signal_due
 
     def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
         if self.saved_step != gan.step:
@@ -183,6 +191,7 @@ class CheckpointCallback(L.Callback):
             "step": gan.step,
             "stopped": self.stopped,
             "processes": trainer.world_size,
+            "device": trainer.strategy.root_device.type,
             "dataset": data.dataset_name,
             "images": data.n_images,
             "fingerprint": data.fingerprint,

@@ -109,6 +109,9 @@ class EvaluationCallback(AttributeStateCallback):
         if self.real is not None and (gan.step % self.interval == 0 or is_last_step(trainer)):
             self.evaluate(trainer, gan, self.real, self.metrics, self.n or len(self.real))
 
+    def is_due(self, step: int) -> bool:
+        return self.real is not None and step % self.interval == 0
+
     def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
         if self.real is not None and self.evaluated_step != gan.step:  # another callback has stopped the run
             self.evaluate(trainer, gan, self.real, self.metrics, self.n or len(self.real))

@@ -100,6 +100,9 @@ class Health(AttributeStateCallback):
                 present = trainer.strategy.broadcast(present)
             self.report_lasting(trainer, gan.step, present)
 
+    def is_due(self, step: int) -> bool:
+        return self.metrics_logger.is_due(step)
+
     def find_symptoms(self, gan: GAN) -> dict[str, bool]:
         """Return which symptoms the last row of metrics and the samples of the fixed noise have."""
         row = self.row

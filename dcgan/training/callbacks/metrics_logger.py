@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from dcgan.common.arg_checks import check_int
@@ -37,7 +38,7 @@ class MetricsLogger(L.Callback):
     def __init__(self, every_n_steps: int) -> None:
         check_int("log.every_n_steps", every_n_steps, 1)
         self.every_n_steps = every_n_steps
-        self.unread: list[dict[str, Tensor]] = []  # outputs of steps that are still on the device
+        self.unread: list[Float[Tensor, "k 4"]] = []  # StepMetrics of steps, on the device
         self.steps: list[StepMetrics] = []  # read from the device, but not in a row yet
         self.timed_steps = 0  # since the last row, without those before a resume
         self.latest: dict[str, float] = {}  # the last row
@@ -64,10 +65,13 @@ class MetricsLogger(L.Callback):
             self.timer_start = time.perf_counter()
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        self.unread.append(outputs)
-        self.timed_steps += 1
-        if gan.step % self.every_n_steps == 0 or is_last_step(trainer):
+        self.unread.append(outputs["metrics"])
+        self.timed_steps += len(outputs["metrics"])
+        if self.is_due(gan.step) or is_last_step(trainer):
             self.log_row(trainer, gan)
+
+    def is_due(self, step: int) -> bool:
+        return step % self.every_n_steps == 0
 
     def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
         if self.unread or self.steps:  # another callback has stopped the run
@@ -106,17 +110,11 @@ class MetricsLogger(L.Callback):
         Raises:
             NonFiniteError: A loss is not finite.
         """
-        n = len(self.unread)
-        if n == 0 and not values:
+        if not self.unread and not values:
             return []
-        parts = [value[None] for value in values]
-        if n > 0:
-            outputs = {name: torch.stack([step[name] for step in self.unread]) for name in self.unread[0]}
-            d_real, d_fake = (
-                gan.loss.output(outputs[name]).flatten(1).mean(1) for name in ("real_logits", "fake_logits")
-            )
-            parts.insert(0, torch.stack((outputs["loss_d"], outputs["loss_g"], d_real, d_fake), dim=1).flatten())
-            self.unread.clear()
+        n = sum(map(len, self.unread))
+        parts = [*(metrics.flatten() for metrics in self.unread), *(value[None] for value in values)]
+        self.unread.clear()
         # all ranks have the same means, so all stop at the same step
         host = trainer.strategy.reduce(torch.cat(parts), reduce_op="mean").tolist()
         steps = [StepMetrics(*host[i : i + 4]) for i in range(0, 4 * n, 4)]

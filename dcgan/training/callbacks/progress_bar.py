@@ -14,7 +14,9 @@ from torch import Tensor
 from dcgan.gan import GAN
 from dcgan.models.layers import count_parameters
 from dcgan.training.callbacks.metrics_logger import MetricsLogger
+from dcgan.training.callbacks.shared import uses_tf32
 from dcgan.training.context import find_callback, run_context
+from dcgan.training.cuda_graph import CUDAGraphGAN
 
 REFRESH_SECONDS = 0.25
 LINE_SECONDS = 10  # between lines, which replace the bar if the output is not a terminal
@@ -29,11 +31,13 @@ def print_summary(trainer: L.Trainer, gan: GAN) -> None:
     """Print the networks, the data, the device and the run folder."""
     context = run_context(trainer)
     choices = context.choices
+    tf32 = " with TF32" if uses_tf32(trainer) else ""
+    graph = ", CUDA graph" if isinstance(gan, CUDAGraphGAN) else ""
     lines = {
         "generator": f"{choices['model']}, {count_parameters(gan.generator):,} parameters",
         "discriminator": f"{choices['discriminator']}, {count_parameters(gan.discriminator):,} parameters",
         "training": f"{choices['loss']} loss on {choices['data']}, seed {gan.seed}",
-        "device": f"{trainer.strategy.root_device.type} x {trainer.world_size}, {trainer.precision}",
+        "device": f"{trainer.strategy.root_device.type} x {trainer.world_size}, {trainer.precision}{tf32}{graph}",
         "run folder": shorten_path(context.run_dir),
     }
     for name, value in lines.items():
@@ -85,6 +89,9 @@ class ProgressBar(L.Callback):
         interval = REFRESH_SECONDS if self.console.is_terminal else LINE_SECONDS
         if time.monotonic() - self.refreshed_at >= interval:
             self.refresh(gan)
+
+    def is_due(self, step: int) -> bool:
+        return False  # the clock decides, whenever another callback is due
 
     def on_train_end(self, trainer: L.Trainer, gan: GAN) -> None:
         if self.shown_step != gan.step or self.console.is_terminal:  # do not print the same line twice

@@ -20,8 +20,9 @@ from dcgan.runs.config_diff import flatten, learning_rates
 from dcgan.runs.run_dir import FAILURE, SUMMARY
 from dcgan.training.callbacks.evaluation import EvaluationCallback
 from dcgan.training.callbacks.metrics_logger import MetricsLogger
-from dcgan.training.callbacks.shared import AttributeStateCallback
+from dcgan.training.callbacks.shared import AttributeStateCallback, uses_tf32
 from dcgan.training.context import find_callback, run_context
+from dcgan.training.cuda_graph import CUDAGraphGAN
 from dcgan.training.loggers import log_graph, log_hyperparameters, log_text
 
 NOT_HYPERPARAMETERS = ("sweep", "trainer")  # names of folders, and the machine
@@ -110,6 +111,8 @@ class RunSummary(AttributeStateCallback):
             "processes": trainer.world_size,
             "threads": torch.get_num_threads(),
             "precision": str(trainer.precision),
+            "tf32": uses_tf32(trainer),
+            "cuda_graph": isinstance(gan, CUDAGraphGAN),
             "versions": {"dcgan": __version__, "python": platform.python_version()}
             | {name: version(name) for name in ("torch", "torchvision", "lightning", "hydra-core", "tensorboard")},
             "commit": commit(),

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import lightning as L
+import torch
 
 
 class AttributeStateCallback(L.Callback):
@@ -16,6 +17,26 @@ class AttributeStateCallback(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name in self.saved:
             setattr(self, name, state_dict[name])
+
+
+def is_any_due(trainer: L.Trainer, step: int) -> bool:
+    """Return True if a callback must be called after this step. One that is not needed after each says so in `is_due`.
+
+    `is_due(step)` returns True if the callback's `on_train_batch_end` must be called after that step. It may be called
+    after others, too. Between the steps that are due, a CUDA graph replays many steps in one of Lightning's batches.
+    """
+    hooks = ("on_train_batch_start", "on_train_batch_end")
+    return any(
+        callback.is_due(step) if hasattr(callback, "is_due") else True
+        for callback in trainer.callbacks
+        if any(getattr(type(callback), hook) is not getattr(L.Callback, hook) for hook in hooks)
+    )
+
+
+def uses_tf32(trainer: L.Trainer) -> bool:
+    """Return True if products of float32 matrices are computed with 10 bits of their mantissas (TensorFloat-32)."""
+    on_gpu = trainer.strategy.root_device.type == "cuda"
+    return on_gpu and trainer.precision == "32-true" and torch.get_float32_matmul_precision() == "high"
 
 
 def is_last_step(trainer: L.Trainer) -> bool:
