@@ -18,9 +18,9 @@ SMALLER = ["model.base_channels=32", "hidden_width=256"]  # smaller checkpoints:
 CONFIGURATIONS = {
     "default": [],
     "bf16": ["trainer.precision=bf16-mixed"],
-    "TF32": ["trainer.precision=32-true"],
     "fast": ["experiment=fast"],
     "conditional": [*SMALLER, "conditional=concat"],
+    "projection, hinge": [*SMALLER, "conditional=projection", "loss=hinge"],
     "two D updates, EMA": [*SMALLER, "discriminator_steps=2", "ema.decay=0.9"],
     "R1": [*SMALLER, "penalty=r1"],
     "WGAN-GP": [*SMALLER, "experiment=wgan_gp"],

@@ -39,9 +39,9 @@ def measure_training(context: CheckContext, name: str, seconds: float, warm_up_s
     graph, overrides = TRAININGS[name]
     path = context.work / "stopwatch.json"
     path.unlink(missing_ok=True)
+    stopwatch = add_callback("Stopwatch", {"path": path, "warm_up_steps": warm_up_steps, "seconds": seconds})
     outcome = context.train(
-        *context.overrides(graph), *overrides, "max_steps=1000000", "metrics.every_n_steps=1000000", "evaluator=none",
-        *add_callback("Stopwatch", path=path, warm_up_steps=warm_up_steps, seconds=seconds),
+        *context.overrides(graph), *overrides, "max_steps=1000000", "evaluator=none", *stopwatch,
         f"hydra.run.dir={context.work / name.replace(' ', '-').replace(',', '').replace('=', '-')}",
     )  # fmt: skip
     if outcome.code != 0 or not path.exists():
