@@ -1,5 +1,7 @@
-"""The device of a command."""
+"""The device of a command, and its float32 precision."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,3 +23,21 @@ def resolve_device(name: str) -> "torch.device":
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda, but this machine has no GPU: device=cpu runs on every machine")
     return torch.device(name)
+
+
+@contextmanager
+def no_tf32() -> Iterator[None]:
+    """Within the context, a GPU computes float32 convolutions and matrix products in full precision, as a CPU does.
+
+    TF32 has a relative error of about 1e-3.
+    """
+    import torch
+
+    precision, allow_tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = allow_tf32

@@ -46,11 +46,13 @@ def evaluation_figure(samples: ImageFeatures, real: RealStatistics) -> UInt8[Ten
     low, high = (limit.item() for limit in real_spectrum.aminmax())
     extent = (-size / 2 - 0.5, size / 2 - 0.5, size / 2 - 0.5, -size / 2 - 0.5)
     for axes, levels, name in ((generated, spectrum(samples.images), "generated"), (test, real_spectrum, "real")):
-        image = axes.imshow(levels.numpy(), vmin=low, vmax=high, extent=extent, cmap="magma", interpolation="nearest")
+        image = axes.imshow(
+            levels.cpu().numpy(), vmin=low, vmax=high, extent=extent, cmap="magma", interpolation="nearest"
+        )
         axes.set(title=f"spectrum, {name}", xlabel=f"cycles per {size} pixels")
     figure.colorbar(image, ax=[generated, test], label="dB", shrink=0.8)
 
-    shares, prior = class_histogram(samples.logits).numpy(), real.class_prior.numpy()
+    shares, prior = class_histogram(samples.logits).cpu().numpy(), real.class_prior.cpu().numpy()
     labels = np.arange(len(shares))
     classes.bar(labels, shares, color="#4477aa", label="generated")
     edges = np.append(labels, len(shares)) - 0.5

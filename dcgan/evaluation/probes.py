@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dcgan.checkpoints.networks import build_network, load_network
 from dcgan.common.arg_checks import check_int
+from dcgan.common.device import no_tf32
 from dcgan.common.errors import UserError
 from dcgan.data.pixel_range import PixelRange, resize_images
 from dcgan.metrics.base import MetricSpec
@@ -29,15 +30,19 @@ Values = dict[str, float]
 
 
 @torch.no_grad()
+@no_tf32()
 def pooled_features(
     discriminator: nn.Module, images: UInt8[Tensor, "n c h w"], pixels: PixelRange
 ) -> Float[Tensor, "n d"]:
-    """Return the outputs of all convolutional blocks, each max-pooled to a 4 x 4 grid, flattened and concatenated."""
+    """Return the outputs of all convolutional blocks, each max-pooled to a 4 x 4 grid, flattened and concatenated.
+
+    They are on the CPU, for scikit-learn.
+    """
     maps: list[Tensor] = []
 
     def pool_output(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         if output.dim() == 4:
-            maps.append(F.adaptive_max_pool2d(output, POOL_SIZE).flatten(1).cpu())
+            maps.append(F.adaptive_max_pool2d(output, POOL_SIZE).flatten(1))
 
     batches = []
     with ExitStack() as hooks:
@@ -46,7 +51,7 @@ def pooled_features(
         for batch in images.split(BATCH_SIZE):
             maps.clear()
             discriminator(pixels.encode(batch))
-            batches.append(torch.cat(maps, dim=1))
+            batches.append(torch.cat(maps, dim=1).cpu())
     return torch.cat(batches)
 
 
@@ -96,13 +101,15 @@ class LinearProbe(Probe):
         return {"probe_accuracy": self.accuracy(trained, real)}, {"probe_accuracy": self.accuracy(untrained, real)}
 
     def accuracy(self, discriminator: nn.Module, real: RealStatistics) -> float:
+        discriminator.to(real.device)
+
         def features(images: Tensor) -> np.ndarray:
             return pooled_features(discriminator, real.data.resize(images), real.data.pixels).numpy()
 
         train_images, train_labels = real.train_images[: self.train_images], real.train_labels[: self.train_images]
         svm = make_pipeline(StandardScaler(), LinearSVC(C=1e-3, dual=True, random_state=0))
-        svm.fit(features(train_images), train_labels.numpy())
-        return float(svm.score(features(real.test_images), real.test_labels.numpy()))
+        svm.fit(features(train_images), train_labels.cpu().numpy())
+        return float(svm.score(features(real.test_images), real.test_labels.cpu().numpy()))
 
 
 class NearestNeighborProbe(Probe):
@@ -140,6 +147,6 @@ def nearest_neighbor_error(
     images: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, " n"], real: RealStatistics
 ) -> float:
     """Return the share of test images whose nearest of `images` has another label, at 28 x 28 pixels."""
-    resized = resize_images(images, JUDGE_SIZE, images.shape[1])
+    resized = resize_images(images.to(real.device), JUDGE_SIZE, images.shape[1])
     _, nearest = nearest_distances(flatten_pixels(real.test.judge_input), flatten_pixels(resized))
-    return (labels[nearest] != real.test_labels).double().mean().item()
+    return (labels.to(real.device)[nearest] != real.test_labels).double().mean().item()

@@ -52,7 +52,7 @@ class Checkerboard(Metric):
 
 def power_spectrum(images: UInt8[Tensor, "n c s s"]) -> Float[Tensor, "s s"]:
     """Return the mean of |DFT|^2 over images and channels, of pixels in [0, 1]; frequency 0 comes first."""
-    total = torch.zeros(images.shape[-2:], dtype=torch.float64)
+    total = torch.zeros(images.shape[-2:], dtype=torch.float64, device=images.device)
     for block in images.split(BLOCK_SIZE):
         total += torch.fft.fft2(block.double() / 255).abs().square().sum(dim=(0, 1))
     return total / (len(images) * images.shape[1])
@@ -70,7 +70,7 @@ def cb2(generated: Float[Tensor, "s s"], real: Float[Tensor, "s s"]) -> float:
     nearby = [(u, v) for u, v in product(frequencies, repeat=2) if math.hypot(u, v) >= 9 * size / 28]
 
     def level(pairs: list[tuple[int, int]]) -> float:
-        u, v = torch.tensor(pairs).T
+        u, v = torch.tensor(pairs, device=real.device).T
         ratio = (generated[u, v] / real[u, v]).mean().item()
         return 10 * math.log10(ratio) if 0 < ratio < math.inf else math.nan
 
@@ -88,10 +88,10 @@ def phase_means(images: UInt8[Tensor, "n c s s"], period: int) -> Float[Tensor, 
 
     All are NaN if a phase has fewer than 1,000 such pixels.
     """
-    binomial = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64)
+    binomial = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64, device=images.device)
     kernel = (binomial[:, None] * binomial / 16)[None, None]
-    total = torch.zeros(period, period, dtype=torch.float64)
-    count = torch.zeros(period, period, dtype=torch.float64)
+    total = torch.zeros(period, period, dtype=torch.float64, device=images.device)
+    count = torch.zeros_like(total)
     for block in images.flatten(0, 1)[:, None].split(BLOCK_SIZE):
         x = block.double() / 255
         b = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), kernel)

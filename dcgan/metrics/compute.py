@@ -36,7 +36,7 @@ def load_real_statistics(data: BaseDataModule, device: torch.device) -> RealStat
     data = require_judge_data(data)
     judge = load_judge(data.judge_name, device)
     data.prepare_data()
-    return RealStatistics(data, judge)
+    return RealStatistics(data, judge, device)
 
 
 def applicable_metrics(metrics: Metrics, has_judge: bool, has_labels: bool) -> Metrics:

@@ -37,6 +37,7 @@ class FrechetDistance(Metric):
         if min(len(samples), len(real)) < 2:
             return {"frechet": float("nan")}
         metric = FrechetInceptionDistance(PrecomputedFeatures(samples.features.shape[1]), sync_on_compute=False)
+        metric.to(samples.features.device)
         metric.update(real.test.features, real=True)
         metric.update(samples.features, real=False)
         return {"frechet": metric.compute().item()}

@@ -7,6 +7,7 @@ from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from dcgan.common.cache import load_or_compute
+from dcgan.common.device import no_tf32
 from dcgan.common.errors import UserError, first_line
 from dcgan.metrics.base import Metric, MetricSpec
 from dcgan.metrics.judge import ImageFeatures
@@ -49,18 +50,20 @@ class InceptionDistance(Metric):
             ) from error
 
     def __call__(self, samples: ImageFeatures, real: RealStatistics) -> dict[str, float]:
-        self.distance.reset()
+        device = samples.images.device
+        self.distance.to(device).reset()
 
         def compute() -> dict[str, Tensor]:
             self.update(real.test.images, real=True)
             return {name: getattr(self.distance, name) for name in REAL_STATES}
 
         for name, state in load_or_compute("inception", [real.cache_key], compute).items():
-            setattr(self.distance, name, state)
+            setattr(self.distance, name, state.to(device))
         self.update(samples.images, real=False)
         return {"inception_fid": self.distance.compute().item() if len(samples) > 1 else torch.nan}
 
     @torch.no_grad()
+    @no_tf32()
     def update(self, images: Tensor, real: bool) -> None:
         for batch in images.split(BATCH_SIZE):
             self.distance.update(batch.expand(-1, 3, -1, -1), real=real)

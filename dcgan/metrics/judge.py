@@ -16,6 +16,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from dcgan.common.cache import cache_dir, load_tensors
+from dcgan.common.device import no_tf32
 from dcgan.common.errors import UserError
 from dcgan.data.pixel_range import resize_images
 
@@ -75,6 +76,28 @@ class ImageFeatures:
     def __len__(self) -> int:
         return len(self.images)
 
+    def to(self, device: torch.device) -> "ImageFeatures":
+        """Return a copy on the device."""
+        return ImageFeatures(
+            self.images.to(device),
+            self.judge_input.to(device),
+            self.features.to(device),
+            self.logits.to(device),
+            None if self.labels is None else self.labels.to(device),
+        )
+
+
+def concatenate(parts: list[ImageFeatures]) -> ImageFeatures:
+    """Return the images of all parts; their labels, if all parts have labels."""
+    labels = [part.labels for part in parts if part.labels is not None]
+    return ImageFeatures(
+        torch.cat([part.images for part in parts]),
+        torch.cat([part.judge_input for part in parts]),
+        torch.cat([part.features for part in parts]),
+        torch.cat([part.logits for part in parts]),
+        torch.cat(labels) if len(labels) == len(parts) else None,
+    )
+
 
 class Judge:
     """A trained classifier; `facts` are its data set, version, SHA-256, test accuracy and number of classes."""
@@ -86,19 +109,21 @@ class Judge:
         self.facts, self.device = facts, device
 
     @torch.no_grad()
+    @no_tf32()
     def __call__(self, images: UInt8[Tensor, "n c h w"]) -> ImageFeatures:
-        """Return features and logits of images of any size, on the CPU.
+        """Return features and logits of images of any size, and the images, on the judge's device.
 
         Each channel is classified as a grey image. An image has the features of all its channels. Its classes are all
         combinations of theirs; those of the last channel vary fastest.
         """
+        images = images.to(self.device)
         judge_input = resize_images(images, JUDGE_SIZE, images.shape[1])
         features, logits = [], []
         for batch in judge_input.flatten(0, 1)[:, None].split(BATCH_SIZE):
-            x = (batch.to(self.device).float() / 255).contiguous(memory_format=torch.channels_last)
+            x = (batch.float() / 255).contiguous(memory_format=torch.channels_last)
             batch_features = self.network.features(x)
-            features.append(batch_features.cpu())
-            logits.append(self.network.logits(batch_features).cpu())
+            features.append(batch_features)
+            logits.append(self.network.logits(batch_features))
         by_channel = torch.cat(logits).unflatten(0, images.shape[:2]).unbind(dim=1)
         # a softmax of sums is the product of the softmaxes
         combined = reduce(lambda a, b: (a[:, :, None] + b[:, None]).flatten(1), by_channel)

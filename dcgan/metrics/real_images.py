@@ -1,7 +1,9 @@
 """The real images that generated ones are compared with, and their statistics, which are computed once."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -21,12 +23,13 @@ class RealStatistics:
         data: A prepared data module. Its image_size is that of the generated images; its limit is the number of images
             that the generator was trained on.
         judge: None: features and logits are empty, and only metrics that need no judge can be computed.
+        device: Where all tensors are and the metrics are computed: the judge's device, if there is a judge.
     """
 
-    def __init__(self, data: InMemoryDataModule, judge: Judge | None) -> None:
-        self.data, self.judge = data, judge
-        self.train_images, self.train_labels = data.load(train=True)
-        self.test_images, self.test_labels = data.load(train=False)
+    def __init__(self, data: InMemoryDataModule, judge: Judge | None, device: torch.device) -> None:
+        self.data, self.judge, self.device = data, judge, device
+        self.train_images, self.train_labels = (tensor.to(device) for tensor in data.load(train=True))
+        self.test_images, self.test_labels = (tensor.to(device) for tensor in data.load(train=False))
 
     @property
     def channels(self) -> int:
@@ -45,9 +48,10 @@ class RealStatistics:
         self, images: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, " n"] | None = None
     ) -> ImageFeatures:
         """Return the judge's features and logits of images; empty ones without a judge."""
+        images, labels = images.to(self.device), None if labels is None else labels.to(self.device)
         if self.judge:
             return replace(self.judge(images), labels=labels)
-        empty = torch.empty(len(images), 0)
+        empty = torch.empty(len(images), 0, device=self.device)
         judge_input = images.new_zeros(1, 1, JUDGE_SIZE, JUDGE_SIZE).expand(len(images), images.shape[1], -1, -1)
         return ImageFeatures(images, judge_input, empty, empty, labels)
 
@@ -65,7 +69,7 @@ class RealStatistics:
             return {"features": test.features, "logits": test.logits}
 
         judge_input = resize_images(self.test_images, JUDGE_SIZE, self.channels)
-        return ImageFeatures(self.test_images, judge_input, **load_or_compute("test", [self.cache_key], compute))
+        return ImageFeatures(self.test_images, judge_input, **self.load_or_compute("test", [self.cache_key], compute))
 
     def extract_train_features(self, n: int) -> ImageFeatures:
         """Return the features of the first n training images at the generated images' size."""
@@ -77,7 +81,7 @@ class RealStatistics:
         They are a random subset: the two halves of MNIST's test set were written by different groups of people.
         """
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
-        return self.data.resize(self.test_images[order[:n]])
+        return self.data.resize(self.test_images[order[:n].to(self.device)])
 
     @cached_property
     def class_prior(self) -> Float[Tensor, " k"]:
@@ -87,7 +91,8 @@ class RealStatistics:
     def kth_nearest_distances(self, k: int) -> Float[Tensor, " n"]:
         """Return each test image's distance to its k-th nearest other one, in the judge's features."""
         key = [self.cache_key, k]
-        return load_or_compute("radii", key, lambda: {"radii": kth_nearest_distances(self.test.features, k)})["radii"]
+        cached = self.load_or_compute("radii", key, lambda: {"radii": kth_nearest_distances(self.test.features, k)})
+        return cached["radii"]
 
     @cached_property
     def train_pixels(self) -> Float[Tensor, "n d"]:
@@ -99,10 +104,14 @@ class RealStatistics:
         """Each test image's pixel distances to the two nearest training images."""
         key = [self.cache_key, digest([self.train_images]), self.data.limit]
         test = flatten_pixels(self.test.judge_input)
-        cached = load_or_compute(
+        cached = self.load_or_compute(
             "test_to_train", key, lambda: {"distances": nearest_distances(test, self.train_pixels)[0]}
         )
         return cached["distances"]
+
+    def load_or_compute(self, name: str, key: list[Any], compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the tensors of `cache.load_or_compute` on the device."""
+        return {name: tensor.to(self.device) for name, tensor in load_or_compute(name, key, compute).items()}
 
 
 def flatten_pixels(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:

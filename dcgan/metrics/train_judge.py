@@ -87,7 +87,7 @@ def train(cfg: DictConfig) -> None:
     network = train_classifier(images, labels.to(device), cfg.steps, cfg.batch_size, cfg.lr)
     facts = {"data": data.dataset_name, "version": RECIPE_VERSION, "classes": network.logits.out_features}
     logits = Judge(network.state_dict(), facts, device)(test_images).logits
-    accuracy = (logits.argmax(dim=1) == test_labels).double().mean().item()
+    accuracy = (logits.argmax(dim=1) == test_labels.to(device)).double().mean().item()
     save_tensors(path, network.state_dict(), facts | {"accuracy": accuracy})
     print(f"accuracy     {accuracy:.2%} of {len(test_images):,} test images")
     print(f"judge        {path}")

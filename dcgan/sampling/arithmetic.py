@@ -96,7 +96,7 @@ class Pool:
     def generate(cls, source: SampleSource, n: int, seed: int) -> "Pool":
         """Generate a pool of n images."""
         z, label = source.generator.z(n, seed), source.generator.labels(n, seed)
-        digits, strokes = recognize(source.judge(source.generate(z, label)))
+        digits, strokes = recognize(source.judge(source.generate(z, label)).to(z.device))
         return cls(z, digits if label is None else digits.masked_fill(digits != label, -1), strokes)
 
     def quantile(self, measure: str, digit: int, q: float) -> Tensor:

@@ -43,6 +43,9 @@ class Stopwatch(L.Callback):
         self.started: float | None = None
         self.first_step = 0
 
+    def is_due(self, step: int) -> bool:
+        return False  # as often as the training's own callbacks: another batch would be shorter
+
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.started is None:
             if gan.step >= self.warm_up_steps:
@@ -75,6 +78,9 @@ class SyncCounter(L.Callback):
         self.recorder: warnings.catch_warnings[Any] | None = None
         self.caught: list[warnings.WarningMessage] = []
         self.started_at = 0
+
+    def is_due(self, step: int) -> bool:
+        return False
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.recorder is None and gan.step >= self.first_step:

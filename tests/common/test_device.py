@@ -1,9 +1,10 @@
-"""The device of a command."""
+"""The device of a command, and its float32 precision."""
 
 import pytest
 import torch
 
-from dcgan.common.device import resolve_device
+from dcgan.common.device import no_tf32, resolve_device
+from tests.metrics.building import tf32_allowed
 
 
 @pytest.mark.parametrize(("available", "expected"), [(False, "cpu"), (True, "cuda")])
@@ -19,3 +20,20 @@ def test_unknown_and_missing_devices_are_rejected(monkeypatch):
         resolve_device("gpu")
     with pytest.raises(ValueError, match="device=cuda, but this machine has no GPU"):
         resolve_device("cuda")
+
+
+def test_no_tf32_is_restored_also_after_an_error():
+    def settings() -> tuple[str, bool, bool]:
+        matmul = torch.backends.cuda.matmul.allow_tf32
+        return torch.get_float32_matmul_precision(), matmul, torch.backends.cudnn.allow_tf32
+
+    @no_tf32()
+    def fail() -> None:
+        assert settings() == ("highest", False, False)
+        raise KeyError
+
+    with tf32_allowed():
+        before = settings()
+        with pytest.raises(KeyError):
+            fail()
+        assert settings() == before == ("high", True, True)

@@ -1,7 +1,14 @@
-"""Random images and features that no judge has computed."""
+"""Random images and features that no judge has computed, and fake CUDA tensors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from dcgan.metrics.judge import ImageFeatures
 from dcgan.metrics.nearest_neighbors import kth_nearest_distances, nearest_distances
@@ -25,8 +32,9 @@ class FakeRealStatistics:
     """The part of `RealStatistics` that metrics read, from given features."""
 
     def __init__(self, test: ImageFeatures, train_images: torch.Tensor | None = None) -> None:
-        self.test = test
-        self.class_prior = torch.full((10,), 0.1)
+        self.test, self.device = test, test.images.device
+        self.class_prior = torch.full((10,), 0.1, device=self.device)
+        self.cache_key = "of a test"
         if train_images is not None:
             self.train_pixels = flatten_pixels(train_images)
             self.test_to_train_distances = nearest_distances(flatten_pixels(test.judge_input), self.train_pixels)[0]
@@ -36,3 +44,62 @@ class FakeRealStatistics:
 
     def kth_nearest_distances(self, k: int) -> torch.Tensor:
         return kth_nearest_distances(self.test.features, k)
+
+    def resized_test_images(self, n: int) -> torch.Tensor:
+        return self.test.images[:n]
+
+
+FLOAT32_PRODUCTS = {"convolution", "mm", "addmm", "bmm", "_cdist_forward", "_euclidean_dist"}
+
+
+class DeviceCheck(TorchDispatchMode):
+    """Fail if an operation moves a CUDA tensor to the CPU before it is a number, or could use TF32.
+
+    Fake tensors have no values: numbers are read as 2, and booleans as False.
+
+    Attributes:
+        reads: The types of the devices that they were read from.
+        operations: The names of all other operations.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[str] = []
+        self.operations: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        inputs = [value for value in tree_leaves((args, kwargs)) if isinstance(value, torch.Tensor)]
+        if name == "_local_scalar_dense":
+            self.reads.append(args[0].device.type)
+            return False if args[0].dtype == torch.bool else 2
+        self.operations.append(name)
+        on_cuda = any(tensor.device.type == "cuda" for tensor in inputs)
+        if on_cuda and name in FLOAT32_PRODUCTS and args[0].dtype == torch.float32:
+            assert torch.get_float32_matmul_precision() == "highest", name
+            assert not torch.backends.cudnn.allow_tf32, name
+        # the number of bins depends on the values
+        output = args[0].new_zeros(args[2]) if name == "bincount" else func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(output):
+            assert not on_cuda or not isinstance(tensor, torch.Tensor) or tensor.device.type == "cuda", name
+        return output
+
+
+@contextmanager
+def tf32_allowed() -> Iterator[None]:
+    """Within the context, float32 products may use TF32, as in a training on a GPU."""
+    precision, allow_tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = allow_tf32
+
+
+@contextmanager
+def fake_cuda() -> Iterator[DeviceCheck]:
+    """Within the context, CUDA tensors have a shape and a type but no values, and need no GPU. TF32 is allowed."""
+    with tf32_allowed(), FakeTensorMode(allow_non_fake_inputs=True), DeviceCheck() as check:
+        yield check

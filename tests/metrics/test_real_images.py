@@ -53,6 +53,26 @@ def test_cached_features_equal_computed_ones():
     assert not torch.equal(distances, first.kth_nearest_distances(4))
 
 
+def test_cached_statistics_are_moved_to_the_device():
+    filled = build_statistics()
+    filled.kth_nearest_distances(3)
+    assert len(filled.test_to_train_distances) == 16
+    moved = RealStatistics(filled.data, filled.judge, torch.device("meta"))
+    # a tensor on meta has no values for a digest
+    moved.cache_key, moved.train_images = filled.cache_key, filled.train_images
+    tensors = [
+        moved.test.images,
+        moved.test.judge_input,
+        moved.test.features,
+        moved.test.logits,
+        moved.test_labels,
+        moved.kth_nearest_distances(3),
+        moved.test_to_train_distances,
+        moved.resized_test_images(4),
+    ]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
 def test_cache_key_depends_on_test_images():
     real = build_statistics()
     key = real.cache_key
@@ -61,7 +81,7 @@ def test_cache_key_depends_on_test_images():
 
 
 def test_features_are_empty_without_judge():
-    real = RealStatistics(instantiate(compose_config().data), None)
+    real = RealStatistics(instantiate(compose_config().data), None, CPU)
     features = real.extract_features(real.resized_test_images(4))
     assert features.features.shape == (4, 0)
     assert len(features) == 4

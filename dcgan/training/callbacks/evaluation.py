@@ -2,7 +2,6 @@
 
 import math
 import time
-from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -17,7 +16,7 @@ from dcgan.data.datamodule import InMemoryDataModule
 from dcgan.gan import GAN
 from dcgan.metrics.base import Metric
 from dcgan.metrics.compute import Metrics, applicable_metrics, load_real_statistics, measure
-from dcgan.metrics.judge import ImageFeatures, MissingJudgeError
+from dcgan.metrics.judge import ImageFeatures, MissingJudgeError, concatenate
 from dcgan.metrics.real_images import RealStatistics
 from dcgan.runs.run_dir import last_checkpoint
 from dcgan.sampling.trained_generator import sample_labels, sample_latents, split_batches
@@ -103,7 +102,7 @@ class EvaluationCallback(AttributeStateCallback):
             measured = f"only {', '.join(self.metrics)}" if self.metrics else "nothing"
             sentence = f"metrics        {reason}: {measured} is measured, no best.ckpt saved"
             run_context(trainer).console.print(sentence, highlight=False)
-        return RealStatistics(data, None) if self.metrics else None
+        return RealStatistics(data, None, trainer.strategy.root_device) if self.metrics else None
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         if self.real is not None and (gan.step % self.interval == 0 or is_last_step(trainer)):
@@ -145,20 +144,22 @@ class EvaluationCallback(AttributeStateCallback):
             return tensor.tensor_split(trainer.world_size)[trainer.global_rank]
 
         z, label = sample_latents(gan.sampler, n, gan.seed), sample_labels(gan.sampler, n, gan.seed)
+        own_label = None if label is None else own_part(label)
         with mean_running_stats(trainer, gan):
-            images = generate_images(gan, own_part(z), None if label is None else own_part(label))
-        own = real.extract_features(images)
-        if trainer.world_size == 1:
-            return replace(own, labels=label)
-        parts = all_gather(trainer, own)
-        if not trainer.is_global_zero:
-            return None
-        fields = ((part.images, part.judge_input, part.features, part.logits) for part in parts)
-        images, judge_input, features, logits = (torch.cat(field) for field in zip(*fields, strict=True))
-        return ImageFeatures(images, judge_input, features, logits, label)
+            images = generate_images(gan, own_part(z), own_label)
+        return gather_features(trainer, real.extract_features(images, own_label))
+
+
+def gather_features(trainer: L.Trainer, own: ImageFeatures) -> ImageFeatures | None:
+    """Return the features of all ranks on rank 0's device, None on the other ranks. A collective operation."""
+    if trainer.world_size == 1:
+        return own
+    # a pickled CUDA tensor would be restored on the device of the rank that sent it
+    parts = all_gather(trainer, own.to(torch.device("cpu")))
+    return concatenate(parts).to(own.images.device) if trainer.is_global_zero else None
 
 
 def generate_images(gan: GAN, z: Tensor, label: Tensor | None) -> Tensor:
-    """Generate the images of z in batches, and return them on the CPU."""
+    """Generate the images of z in batches, on the networks' device."""
     batches = split_batches(z.to(gan.device), None if label is None else label.to(gan.device), BATCH_SIZE)
-    return torch.cat([gan.sample(*batch).cpu() for batch in batches])
+    return torch.cat([gan.sample(*batch) for batch in batches])

@@ -8,7 +8,6 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from dcgan.common.arg_checks import check_int
-from dcgan.common.cache import digest
 from dcgan.common.config_tree import select
 from dcgan.common.errors import NonFiniteError
 from dcgan.gan import GAN
@@ -26,6 +25,8 @@ MIN_DIVERSITY = 0.15  # of the real images' diversity; healthy runs stayed above
 NEAR_MINIMUM = 0.05  # of the way from D's smallest loss to that of a D that cannot distinguish
 VANISHED = 1e-3  # of the largest gradient norm so far
 LARGEST_LOGIT = 20.0
+# odd numbers of common random number generators: Knuth's MMIX and Vigna's xorshift64*
+HASH_MULTIPLIERS = (6364136223846793005, 2685821657736338717)
 
 SYMPTOMS = {
     "collapse": "all samples look alike",
@@ -77,7 +78,7 @@ class Health(AttributeStateCallback):
             raise ValueError(f"health.action must be one of {', '.join(ACTIONS)}, got {action!r}")
         check_int("health.patience", patience, 1)
         self.action, self.patience = action, patience
-        self.sample_digest = ""  # of the samples at the last check
+        self.sample_digest: int | None = None  # of the samples at the last check
         self.first_step: dict[str, int] = {}  # since when each present symptom lasts
         self.reported: list[str] = []
         self.largest_gradient = 0.0
@@ -110,7 +111,7 @@ class Health(AttributeStateCallback):
         self.largest_gradient = max(self.largest_gradient, gradient)
         label = None if gan.fixed_label is None else gan.fixed_label[:N_IMAGES]
         images, before = gan.sample(gan.fixed_z[:N_IMAGES], label), self.sample_digest
-        self.sample_digest = digest([images])
+        self.sample_digest = pixel_hash(images)
         return {
             "collapse": diversity(images) < MIN_DIVERSITY * self.real_diversity,
             "frozen_generator": self.sample_digest == before,
@@ -148,6 +149,14 @@ class Health(AttributeStateCallback):
 def diversity(images: UInt8[Tensor, "n c h w"]) -> float:
     """Return the standard deviation over the images, averaged over pixels in [0, 1]."""
     return images.double().std(dim=0).mean().item() / 255
+
+
+def pixel_hash(images: UInt8[Tensor, "n c h w"]) -> int:
+    """Return a 64-bit hash of the pixels and their positions, which is computed on the images' device."""
+    keys = torch.arange(images.numel(), device=images.device) * 256 + images.flatten()
+    for multiplier in HASH_MULTIPLIERS:
+        keys = (keys ^ (keys >> 31)) * multiplier
+    return int(keys.sum())
 
 
 def is_near_minimum(loss: Loss, loss_d: float) -> bool:

@@ -1,15 +1,20 @@
 import csv
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dcgan.common.command import CONF
 from dcgan.metrics.distances import FrechetDistance
+from dcgan.training.callbacks import evaluation
 from tests.conftest import TINY, compose_config
+from tests.metrics.building import random_features
 from tests.run_files import RUN, different_tensors, events, weights
 
 NAMES = {
@@ -149,6 +154,26 @@ def test_bad_settings_are_rejected(dcgan_train, override, message):
     outcome = dcgan_train(*TINY, *RUN, "max_steps=1", override)
     assert outcome.code == 1
     assert message in outcome.err
+
+
+def test_images_are_generated_on_the_networks_device():
+    gan = SimpleNamespace(device=torch.device("meta"), sample=lambda z, label: z)
+    assert evaluation.generate_images(gan, torch.zeros(1200, 2), torch.arange(1200)).device.type == "meta"
+
+
+def test_ranks_send_cpu_tensors_and_rank_0_moves_them_to_its_device(monkeypatch):
+    sent = []
+    monkeypatch.setattr(evaluation, "all_gather", lambda trainer, value: [sent.append(value) or value] * 2)
+    ranks = [SimpleNamespace(world_size=2, is_global_zero=is_zero) for is_zero in (True, False)]
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        own = replace(random_features(5, 0), labels=torch.arange(5)).to(torch.device("cuda"))
+        joined, nothing = (evaluation.gather_features(rank, own) for rank in ranks)
+        alone = evaluation.gather_features(SimpleNamespace(world_size=1), own)
+    assert nothing is None
+    assert alone is own
+    assert len(joined) == len(joined.labels) == 10
+    assert {tensor.device.type for tensor in vars(joined).values()} == {"cuda"}
+    assert {tensor.device.type for value in sent for tensor in vars(value).values()} == {"cpu"}
 
 
 def test_training_metrics_are_a_subset_of_the_evaluation_metrics():

@@ -15,6 +15,7 @@ from dcgan.metrics.classes import ClassBalance
 from dcgan.models.generator import Generator
 from dcgan.training.callbacks import health
 from tests.conftest import TINY, compose_config
+from tests.metrics.building import fake_cuda
 from tests.run_files import RUN, events
 
 # small, but its samples differ from each other after 30 steps
@@ -125,6 +126,27 @@ def test_nan_is_reported_in_tensorboard(dcgan_train):
     assert outcome.code == 1
     text = events().Tensors("health/text_summary")
     assert b"training stopped: at step" in text[-1].tensor_proto.string_val[0]
+
+
+def test_pixel_hash_depends_on_all_pixels_and_their_positions():
+    images = torch.randint(0, 256, (16, 3, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    hashed = health.pixel_hash(images)
+    assert hashed == health.pixel_hash(images.clone().contiguous(memory_format=torch.channels_last))
+    changed = [images.clone() for _ in range(3)]
+    changed[0][0, 0, 0, 0] += 1
+    changed[1][-1, -1, -1, -1] += 1
+    # the sum of the pixels is the same
+    changed[2][5, 0, 3, :2] += torch.tensor([1, -1]).to(torch.uint8)
+    others = [*changed, images.flip(0), images.flip(3), images[:15]]
+    assert len({hashed, *(health.pixel_hash(other) for other in others)}) == 1 + len(others)
+
+
+def test_samples_are_checked_on_their_device():
+    with fake_cuda() as check:
+        images = torch.zeros(16, 1, 28, 28, dtype=torch.uint8, device="cuda")
+        health.pixel_hash(images)
+        health.diversity(images)
+    assert check.reads == ["cuda", "cuda"]
 
 
 @pytest.mark.parametrize(
