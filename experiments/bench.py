@@ -39,6 +39,8 @@ def start_benchmark(threads: int | None = None) -> None:
 def build_standalone_gan(config: DictConfig, device: torch.device = CPU) -> GAN:
     """Build the networks and optimizers of a config. Their `training_step` works without a Trainer."""
     torch.manual_seed(config.seed)
+    config = config.copy()
+    config.cuda_graph = False  # which needs a Trainer
     gan: Any = build_gan(config).to(device)
     optimizers, _ = gan.configure_optimizers()
     gan.optimizers = lambda: optimizers

@@ -25,11 +25,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dcgan.common.provenance import commit, processor_name
+from experiments.gpu.context import DRY_RUN_FACTOR
 from experiments.gpu.results import RESULTS, TABLE, append_row, count_marks, format_table, read_rows
 
 ROOT = Path(__file__).parents[2]
 RESERVE_SECONDS = 5.0  # for the table and the archive of the logs
 POLL_SECONDS = 0.1
+SHARED_THREADS = 2  # of each process that runs at the same time as others
 SHARES = 6  # processes of each kind of equality test
 
 
@@ -40,7 +42,7 @@ class Part:
     Args:
         title: The question that it answers.
         module: The script, as `python -m` takes it.
-        timeout: Seconds after which its processes are killed.
+        timeout: Seconds after which its processes are killed; in a dry run, DRY_RUN_FACTOR times as many.
         alone: Nothing else runs at the same time, because it measures time.
         arguments: The arguments of each of its processes.
     """
@@ -58,14 +60,14 @@ EQUALITY = [
 # in the order of their value
 PARTS = {
     0: Part("Versions, data and imports", "experiments.gpu.versions", 60),
-    2: Part("Equality of eager, graph and resumed trainings", "experiments.gpu.equality", 150, arguments=EQUALITY),
+    2: Part("Equality of eager, graph and resumed trainings", "experiments.gpu.equality", 120, arguments=EQUALITY),
     1: Part("The tests that need a GPU", "experiments.gpu.gpu_tests", 120),
     4: Part("Speed", "experiments.gpu.speed", 160, alone=True),
     5: Part("Time of a step on the GPU, kernels and synchronizations", "experiments.gpu.kernels", 80, alone=True),
     6: Part("Time to quality", "experiments.gpu.quality", 150, alone=True),
-    7: Part("DDP", "experiments.gpu.ddp", 120),
+    7: Part("DDP", "experiments.gpu.ddp", 110),
     3: Part("Losses on the CPU and on the GPU", "experiments.gpu.losses", 60),
-    8: Part("Evaluation on the CPU and on the GPU", "experiments.gpu.evaluation", 150),
+    8: Part("Evaluation on the CPU and on the GPU", "experiments.gpu.evaluation", 120),
     9: Part("SIGTERM, resume and too little memory", "experiments.gpu.faults", 100),
     10: Part("Image folder", "experiments.gpu.image_folder", 80),
 }
@@ -77,19 +79,21 @@ class Job:
     Args:
         number: Number of the part.
         command: The command.
+        timeout: Seconds after which it is killed.
+        threads: Value of OMP_NUM_THREADS, if it is not set; None: torch decides.
         log: The file for its output.
     """
 
-    def __init__(self, number: int, command: Sequence[str], log: Path) -> None:
-        self.number, self.command, self.log = number, command, log
+    def __init__(self, number: int, command: Sequence[str], timeout: float, threads: int | None, log: Path) -> None:
+        self.number, self.command, self.timeout, self.threads, self.log = number, command, timeout, threads, log
         self.process: subprocess.Popen[bytes] | None = None
         self.started = 0.0
 
     def start(self) -> None:
         self.started = time.monotonic()
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-        if not PARTS[self.number].alone:
-            environment.setdefault("OMP_NUM_THREADS", "2")  # many processes share the cores
+        if self.threads is not None:
+            environment.setdefault("OMP_NUM_THREADS", str(self.threads))
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 self.command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -111,7 +115,7 @@ class Job:
         assert self.process is not None
         code = self.process.poll()
         if code is None:
-            if time.monotonic() < deadline and self.seconds < PARTS[self.number].timeout:
+            if time.monotonic() < deadline and self.seconds < self.timeout:
                 return None
             self.kill()
             return f"killed after {self.seconds:.0f} s", False
@@ -172,7 +176,9 @@ def run_parts(numbers: Sequence[int], device: str, deadline: float, out: Path, w
         shared = [f"--part={number}", f"--device={device}", f"--out={out}", f"--work={work}"]
         for i, arguments in enumerate(part.arguments):
             name = f"part{number}" + (f"-{i}" if len(part.arguments) > 1 else "")
-            job = Job(number, [sys.executable, "-m", part.module, *shared, *arguments], logs / f"{name}.txt")
+            command = [sys.executable, "-m", part.module, *shared, *arguments]
+            timeout = part.timeout * (DRY_RUN_FACTOR if device == "cpu" else 1)
+            job = Job(number, command, timeout, None if part.alone else SHARED_THREADS, logs / f"{name}.txt")
             (alone if part.alone else together).append(job)
     run_jobs(together, max(1, os.cpu_count() or 1), deadline, out)
     run_jobs(alone, 1, deadline, out)

@@ -15,6 +15,7 @@ from types import ModuleType
 from experiments.gpu.results import append_row
 
 TINY = ["model.base_channels=4", "model.latent_dim=8", "model.hidden_width=16", "data.batch_size=8", "data.limit=512"]
+DRY_RUN_FACTOR = 3  # of all timeouts: the machine of a dry run may have few cores
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class CheckContext:
 
     def start(self, name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> "ChildProcess":
         """Start `python -m ARGUMENTS` with its output in logs/NAME.txt."""
-        return ChildProcess(self.out / "logs" / f"part{self.part}-{name}.txt", arguments, environment or {})
+        log = self.out / "logs" / f"part{self.part}-{name}.txt"
+        return ChildProcess(log, arguments, environment or {}, 1 if self.on_gpu else DRY_RUN_FACTOR)
 
 
 class ChildProcess:
@@ -93,10 +95,13 @@ class ChildProcess:
         log: The file for its output.
         arguments: Of `python -m`.
         environment: Added to that of this process.
+        patience: Factor of all timeouts.
     """
 
-    def __init__(self, log: Path, arguments: tuple[str, ...], environment: Mapping[str, str]) -> None:
-        self.log = log
+    def __init__(
+        self, log: Path, arguments: tuple[str, ...], environment: Mapping[str, str], patience: float = 1
+    ) -> None:
+        self.log, self.patience = log, patience
         with log.open("w") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
@@ -108,7 +113,7 @@ class ChildProcess:
     def wait(self, seconds: float) -> Outcome:
         """Wait for its end. It is killed after `seconds`; its exit code is then -9."""
         try:
-            self.process.wait(seconds)
+            self.process.wait(self.patience * seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -48,7 +48,7 @@ def check_equal_weights(context: CheckContext) -> None:
     """Record that both ranks end with bit-identical parameters."""
     folder = context.work / "ddp-parameters"
     folder.mkdir()
-    saved = add_callback("SaveParameters", folder=folder)
+    saved = add_callback("SaveParameters", {"folder": folder})
     ranks = start_ranks(context, "equal", context.work / "ddp-equal", f"max_steps={STEPS}", *saved)
     outcomes = [rank.wait(WAIT_SECONDS) for rank in ranks]
     if not all(context.record_end(f"two ranks, gloo, rank {i}", outcome) for i, outcome in enumerate(outcomes)):

@@ -5,6 +5,7 @@ therefore the yardstick of the others. With deterministic algorithms, all must b
 """
 
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -17,9 +18,9 @@ SMALLER = ["model.base_channels=32", "hidden_width=256"]  # smaller checkpoints:
 CONFIGURATIONS = {
     "default": [],
     "bf16": ["trainer.precision=bf16-mixed"],
-    "TF32": ["trainer.precision=32-true"],
     "fast": ["experiment=fast"],
     "conditional": [*SMALLER, "conditional=concat"],
+    "projection, hinge": [*SMALLER, "conditional=projection", "loss=hinge"],
     "two D updates, EMA": [*SMALLER, "discriminator_steps=2", "ema.decay=0.9"],
     "R1": [*SMALLER, "penalty=r1"],
     "WGAN-GP": [*SMALLER, "experiment=wgan_gp"],
@@ -89,6 +90,8 @@ def compare(context: CheckContext, name: str, extra: list[str]) -> None:
 
 def main() -> None:
     context = parse_context()
+    if context.deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # required by torch, before the first use of cuBLAS
     torch.use_deterministic_algorithms(context.deterministic)
     index, n = context.share
     for name, overrides in list(CONFIGURATIONS.items())[index::n]:

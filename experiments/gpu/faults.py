@@ -23,7 +23,7 @@ def last_step(run: Path) -> int:
 
 def wait_for_step(run: Path, step: int, child: ChildProcess) -> bool:
     """Wait until metrics.csv has reached the step. Return False if the process ends before, or takes too long."""
-    end = time.monotonic() + WAIT_SECONDS
+    end = time.monotonic() + WAIT_SECONDS * child.patience
     while last_step(run) < step:
         if child.process.poll() is not None or time.monotonic() > end:
             return False

@@ -34,7 +34,7 @@ def build_update(context: CheckContext, overrides: list[str], precision: str) ->
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.allow_tf32 = True
     device = torch.device(context.device)
-    config = compose_config(*overrides, *context.sizes, "cuda_graph=false")
+    config = compose_config(*overrides, *context.sizes)
     gan: Any = build_standalone_gan(config, device)
     for optimizer in gan.optimizers():
         for group in optimizer.param_groups:
@@ -92,9 +92,9 @@ def record_busy_share(context: CheckContext, floor: float) -> None:
     """Record the share of a training step, between two measurements, in which the GPU works."""
     path = context.work / "busy.json"
     seconds, warm_up_steps = (SECONDS, WARM_UP_STEPS) if context.on_gpu else (0.3, 2)
+    stopwatch = add_callback("Stopwatch", {"path": path, "warm_up_steps": warm_up_steps, "seconds": seconds})
     outcome = context.train(
-        *context.overrides(graph=True), "trainer.precision=32-true", "max_steps=1000000", "evaluator=none",
-        *add_callback("Stopwatch", path=path, warm_up_steps=warm_up_steps, seconds=seconds),
+        *context.overrides(graph=True), "trainer.precision=32-true", "max_steps=1000000", "evaluator=none", *stopwatch,
         f"hydra.run.dir={context.work / 'busy'}",
     )  # fmt: skip
     if outcome.code != 0 or not path.exists():
@@ -111,9 +111,9 @@ def count_synchronizations(context: CheckContext, graph: bool) -> None:
     name = f"synchronizations per step, {'graph' if graph else 'eager'}"
     path = context.work / f"sync-{graph}.json"
     first_step, n_steps = (WARM_UP_STEPS, COUNTED_STEPS) if context.on_gpu else (2, 3)
+    counter = add_callback("SyncCounter", {"path": path, "first_step": first_step, "n_steps": n_steps})
     outcome = context.train(
-        *context.overrides(graph), "max_steps=1000000", "evaluator=none",
-        *add_callback("SyncCounter", path=path, first_step=first_step, n_steps=n_steps),
+        *context.overrides(graph), "max_steps=1000000", "evaluator=none", *counter,
         f"hydra.run.dir={context.work / f'sync-{graph}'}",
     )  # fmt: skip
     if outcome.code != 0 or not path.exists():

@@ -17,7 +17,7 @@ def main() -> None:
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     rng = torch.Generator().manual_seed(0)
-    config = compose_config("cuda_graph=false", *context.sizes)
+    config = compose_config(*context.sizes)
     n, size = config.data.batch_size, config.data.image_size
     batches = [
         (torch.rand(n, 1, size, size, generator=rng) * 2 - 1, torch.randn(n, config.model.latent_dim, generator=rng))

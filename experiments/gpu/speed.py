@@ -4,6 +4,7 @@ All run in this process, one after the other.
 """
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -39,9 +40,9 @@ def measure_training(context: CheckContext, name: str, seconds: float, warm_up_s
     graph, overrides = TRAININGS[name]
     path = context.work / "stopwatch.json"
     path.unlink(missing_ok=True)
+    stopwatch = add_callback("Stopwatch", {"path": path, "warm_up_steps": warm_up_steps, "seconds": seconds})
     outcome = context.train(
-        *context.overrides(graph), *overrides, "max_steps=1000000", "metrics.every_n_steps=1000000", "evaluator=none",
-        *add_callback("Stopwatch", path=path, warm_up_steps=warm_up_steps, seconds=seconds),
+        *context.overrides(graph), *overrides, "max_steps=1000000", "evaluator=none", *stopwatch,
         f"hydra.run.dir={context.work / name.replace(' ', '-').replace(',', '').replace('=', '-')}",
     )  # fmt: skip
     if outcome.code != 0 or not path.exists():
@@ -88,7 +89,8 @@ def main() -> None:
         measure_training(context, name, seconds, warm_up)
     speed = measure_loop(bare.train(config, device, BF16), n, device, seconds, warm_up)
     context.record("bare loop, bf16", f"{speed:,.0f} images/s")
-    with Path("/dev/null").open("w") as null, redirect_stdout(null):
+    torch.set_float32_matmul_precision("highest")  # torch's default; dcgan.train has changed it
+    with Path(os.devnull).open("w") as null, redirect_stdout(null):
         speed = measure_loop(example.train(config, device), n, device, seconds, min(warm_up, 50))
     context.record("in the manner of the example", f"{speed:,.0f} images/s")
     record_ratio(context, "dcgan.train with a graph against the example", ours, speed, MIN_EXAMPLE_RATIO)

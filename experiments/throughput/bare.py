@@ -76,7 +76,8 @@ def record_graph(function: Callable[[], object], device: torch.device) -> Callab
     torch.cuda.current_stream(device).wait_stream(stream)
     gc.collect()  # memory must not be freed during the recording
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
+    # thread_local: other threads may use the GPU during the recording
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         function()
     return graph.replay
 
