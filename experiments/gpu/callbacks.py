@@ -43,9 +43,6 @@ class Stopwatch(L.Callback):
         self.started: float | None = None
         self.first_step = 0
 
-    def is_due(self, step: int) -> bool:
-        return False  # as often as the training's own callbacks: another batch would be shorter
-
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.started is None:
             if gan.step >= self.warm_up_steps:
@@ -59,9 +56,6 @@ class Stopwatch(L.Callback):
                 json.dumps({"images_per_second": images / elapsed, "ms_per_step": 1e3 * elapsed / steps})
             )
             trainer.should_stop = True
-
-    def is_due(self, step: int) -> bool:
-        return False
 
 
 class SyncCounter(L.Callback):
