@@ -192,7 +192,7 @@ def test_scaling_is_measured_and_plotted(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def fake_gpu(monkeypatch):
+def fake_cuda(monkeypatch):
     """A machine that seems to have a GPU, on which nothing runs."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "NVIDIA H200")
@@ -201,7 +201,7 @@ def fake_gpu(monkeypatch):
     bench.machine_info.cache_clear()
 
 
-def test_results_of_a_gpu_have_files_of_their_own_and_name_it(tmp_path, fake_gpu):
+def test_results_of_cuda_have_files_of_their_own_and_name_the_device(tmp_path, fake_cuda):
     path = tmp_path / "results.csv"
     write_results(path, [{"variant": "a"}])
     before = path.read_bytes()
@@ -237,14 +237,14 @@ def test_missing_device_is_reported(monkeypatch, capsys, script):
     assert "device=cuda, but this machine has no GPU: device=cpu runs on every machine" in capsys.readouterr().err
 
 
-def test_race_on_a_gpu_has_recipes_only(monkeypatch, capsys, fake_gpu):
+def test_race_on_cuda_has_recipes_only(monkeypatch, capsys, fake_cuda):
     monkeypatch.setattr(sys, "argv", ["race", "fast", "prototype", "--device", "cuda"])
     with pytest.raises(SystemExit):
         race.main()
     assert "on a GPU the variant must be one of fast, defaults, late, example, got prototype" in capsys.readouterr().err
 
 
-def test_race_on_a_gpu_is_plotted(tmp_path, monkeypatch, capsys, fake_gpu):
+def test_race_on_cuda_is_plotted(tmp_path, monkeypatch, capsys, fake_cuda):
     rows = [{"variant": "fast", "seed": 0, "seconds": seconds, "frechet": 10 / seconds} for seconds in (1, 5, 30)]
     write_results(tmp_path / "curves.csv", rows, CUDA)
     monkeypatch.setattr(plot, "HERE", tmp_path)
