@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from dcgan.common.errors import UserError, first_line
 from dcgan.data.datamodule import InMemoryDataModule
 from dcgan.gan import GAN
-from dcgan.training.callbacks.shared import is_any_due, is_last_step
+from dcgan.training.callbacks.shared import is_any_due, is_last_step, step_callbacks
 from dcgan.training.lightning_internals import count_batch, count_optimizer_steps, report_batch
 
 T = TypeVar("T")
@@ -80,6 +80,7 @@ class CUDAGraphGAN(GAN):
         self.recorded_settings: list[dict[str, Any]] = []  # of the optimizers
         self.learning_rates: list[tuple[Tensor, dict[str, Any]]] = []  # recorded tensors, groups that have the values
         self.ema_weight = torch.zeros((), device=self.device)
+        self.step_callbacks = step_callbacks(self.trainer)
         self.data: Any = cast(Any, self.trainer).datamodule
         if isinstance(self.data, InMemoryDataModule):
             self.data.delivers_indices = True
@@ -92,7 +93,7 @@ class CUDAGraphGAN(GAN):
             with self.count_step():
                 outputs = self.make_step(self.data.on_before_batch_transfer(batch, 0))
             metrics.append(outputs["metrics"].clone())
-            if dataloader_iter.done or is_last_step(self.trainer) or is_any_due(self.trainer, self.step):
+            if dataloader_iter.done or is_last_step(self.trainer) or is_any_due(self.step_callbacks, self.step):
                 break
             count_batch(self.trainer)
         report_batch(dataloader_iter, self.batch)

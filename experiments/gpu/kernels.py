@@ -26,8 +26,11 @@ VARIANTS = {
 }
 
 
-def build_update(context: CheckContext, overrides: list[str], precision: str) -> Callable[[], object]:
-    """Return a function that updates both networks on fixed images; on a GPU, the replay of its CUDA graph."""
+def build_update(context: CheckContext, overrides: list[str], precision: str) -> tuple[Any, Callable[[], object]]:
+    """Return a GAN and a function that updates both networks on fixed images; on a GPU, the replay of its CUDA graph.
+
+    The GAN must live as long as the graph, which uses its memory.
+    """
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.allow_tf32 = True
     device = torch.device(context.device)
@@ -44,7 +47,7 @@ def build_update(context: CheckContext, overrides: list[str], precision: str) ->
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed", cache_enabled=False):
             gan.update(images, None)
 
-    return record_graph(update, device) if context.on_gpu else update
+    return gan, record_graph(update, device) if context.on_gpu else update
 
 
 def step_time(update: Callable[[], object], on_gpu: bool) -> float:
@@ -124,7 +127,8 @@ def count_synchronizations(context: CheckContext, graph: bool) -> None:
 
 def main() -> None:
     context = parse_context()
-    updates = {name: build_update(context, *variant) for name, variant in VARIANTS.items()}
+    built = {name: build_update(context, *variant) for name, variant in VARIANTS.items()}
+    updates = {name: update for name, (_, update) in built.items()}
     floors = {name: step_time(update, context.on_gpu) for name, update in updates.items()}
     for name, microseconds in floors.items():
         context.record(f"{name}: update of both networks", f"{microseconds:.0f} us")

@@ -18,7 +18,7 @@ from experiments.gpu.callbacks import add_callback
 from experiments.gpu.context import CheckContext, parse_context
 from experiments.throughput import bare, example
 
-SECONDS = 7.0  # of each measurement
+SECONDS = 5.0  # of each measurement
 WARM_UP_STEPS = 200  # a default run saves most of its early sample grids in them
 BF16, TF32 = "bf16-mixed", "32-true"
 MIN_BARE_RATIO = 0.9  # of dcgan.train with a CUDA graph

@@ -42,7 +42,7 @@ def test_step_with_bf16_stays_on_the_gpu(settings, monkeypatch):
     """Fake tensors raise an error if tensors of two devices meet, or if the host reads a value."""
     # autocast would turn itself off on a machine without a GPU
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *_: True)
     # the backward pass itself asks the driver for the device
     monkeypatch.setattr("torch.autograd.grad", lambda outputs, inputs, create_graph: (torch.empty_like(inputs),))
     gan = build_gan(*settings)

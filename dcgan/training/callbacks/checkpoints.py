@@ -29,7 +29,7 @@ from dcgan.training.signals import SYNC_EVERY_N_STEPS, WARNING_SIGNAL, Interrupt
 
 BEST = "best.ckpt"
 CHECK_TIME_EVERY_N_STEPS = 50
-COPY_EVERY_N_STEPS = 100  # to memory, in case the next steps or the disk fail; a multiple of the former
+COPY_EVERY_N_STEPS = 500  # to memory, in case the next steps or the disk fail; a multiple of the former
 SLOW_SECONDS = 15  # to write a checkpoint
 
 

@@ -57,7 +57,8 @@ ADVICE: dict[str, tuple[tuple[str | None, str], ...]] = {
 class Health(AttributeStateCallback):
     """Report symptoms of a failing training, on the console and as text in TensorBoard.
 
-    A symptom is reported once, when it has lasted for `patience` steps. The curves health/* are 1 while one is present.
+    A symptom is reported once, when it has lasted for `patience` steps, within which it is looked for twice. The curves
+    health/* are 1 while one is present.
 
     - collapse: samples of the fixed noise have less than 15 % of the real images' diversity.
     - frozen_generator: these samples are the same as before.
@@ -77,7 +78,7 @@ class Health(AttributeStateCallback):
         if action not in ACTIONS:
             raise ValueError(f"health.action must be one of {', '.join(ACTIONS)}, got {action!r}")
         check_int("health.patience", patience, 1)
-        self.action, self.patience = action, patience
+        self.action, self.patience, self.interval = action, patience, max(1, patience // 2)
         self.sample_digest: int | None = None  # of the samples at the last check
         self.first_step: dict[str, int] = {}  # since when each present symptom lasts
         self.reported: list[str] = []
@@ -93,7 +94,7 @@ class Health(AttributeStateCallback):
         self.real_diversity = diversity(trainer.datamodule.preview(N_IMAGES))
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        if self.metrics_logger.latest is not self.row:
+        if self.metrics_logger.latest is not self.row and self.is_due(gan.step):
             self.row = self.metrics_logger.latest
             present = self.find_symptoms(gan)
             # running statistics, and so samples, differ between ranks: rank 0 decides
@@ -102,7 +103,7 @@ class Health(AttributeStateCallback):
             self.report_lasting(trainer, gan.step, present)
 
     def is_due(self, step: int) -> bool:
-        return self.metrics_logger.is_due(step)
+        return step % self.interval == 0
 
     def find_symptoms(self, gan: GAN) -> dict[str, bool]:
         """Return which symptoms the last row of metrics and the samples of the fixed noise have."""

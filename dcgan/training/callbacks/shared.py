@@ -19,18 +19,23 @@ class AttributeStateCallback(L.Callback):
             setattr(self, name, state_dict[name])
 
 
-def is_any_due(trainer: L.Trainer, step: int) -> bool:
-    """Return True if a callback must be called after this step. One that is not needed after each says so in `is_due`.
-
-    `is_due(step)` returns True if the callback's `on_train_batch_end` must be called after that step. It may be called
-    after others, too. Between the steps that are due, a CUDA graph replays many steps in one of Lightning's batches.
-    """
+def step_callbacks(trainer: L.Trainer) -> list[L.Callback]:
+    """Return the callbacks that Lightning calls at each of its batches."""
     hooks = ("on_train_batch_start", "on_train_batch_end")
-    return any(
-        callback.is_due(step) if hasattr(callback, "is_due") else True
+    return [
+        callback
         for callback in trainer.callbacks
         if any(getattr(type(callback), hook) is not getattr(L.Callback, hook) for hook in hooks)
-    )
+    ]
+
+
+def is_any_due(callbacks: list[L.Callback], step: int) -> bool:
+    """Return True if one of the callbacks must be called after this step.
+
+    A callback that is not needed after each step says so in `is_due(step)`. It may be called after others, too. Between
+    the steps that are due, a CUDA graph replays many steps in one of Lightning's batches.
+    """
+    return any(callback.is_due(step) if hasattr(callback, "is_due") else True for callback in callbacks)
 
 
 def uses_tf32(trainer: L.Trainer) -> bool:

@@ -15,7 +15,7 @@ def test_hyperparameters_are_the_choices_and_the_values_of_the_config():
     assert (values["model.hidden_width"], values["optimizer.generator.lr"], values["seed"]) == (16, 2e-4, 0)
     assert values["activation.negative_slope"] == 0.2
     assert values["optimizer.betas"] == "[0.5, 0.999]"
-    assert (values["data.limit"], values["cuda_graph"]) == ("None", False)
+    assert (values["data.limit"], values["cuda_graph"]) == ("None", "None")
     assert {type(value) for value in values.values()} == {bool, int, float, str}
 
 
