@@ -1,8 +1,10 @@
 """Shared parts of the benchmarks: a training without a Trainer, timing, the Frechet distance, and the results.
 
-Run a benchmark from the root of the repository: `python -m experiments.<name>.<script>`.
+Run a benchmark from the root of the repository: `python -m experiments.<name>.<script>`. With `--device cuda` it runs
+on a GPU, where the training step is a CUDA graph, and writes files of its own: results_cuda.csv, not results.csv.
 """
 
+import argparse
 import platform
 import statistics
 import time
@@ -16,6 +18,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
+from dcgan.common.device import resolve_device
 from dcgan.common.provenance import commit, processor_name
 from dcgan.gan import GAN
 from dcgan.metrics.compute import load_real_statistics
@@ -23,17 +26,39 @@ from dcgan.metrics.distances import FrechetDistance
 from dcgan.sampling.trained_generator import sample_latents
 from dcgan.training.run import build_gan
 from experiments.configs import compose_config
+from experiments.cuda_graphs import record_graph, synchronize
 from experiments.tables import Row, write_rows
 
 CPU = torch.device("cpu")
-Batches = Iterator[tuple[Tensor, Tensor | None]]  # images and labels
+Batch = tuple[Tensor, Tensor | None]  # images and labels
+Batches = Iterator[Batch]
+Step = Callable[[Batch, int], object]  # of a training: called with a batch and its number
 
 
-def start_benchmark(threads: int | None = None) -> None:
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--device` to a benchmark's arguments."""
+
+    def parse_device(text: str) -> torch.device:
+        try:
+            return resolve_device(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    parser.add_argument("--device", type=parse_device, default=CPU, help="cpu (the default) or cuda")
+
+
+def device_path(path: Path, device: torch.device) -> Path:
+    """Return the path of a benchmark's file, with _cuda in its name if it is of a GPU."""
+    return path if device.type == "cpu" else path.with_stem(f"{path.stem}_{device.type}")
+
+
+def start_benchmark(threads: int | None = None, device: torch.device = CPU) -> None:
     """Set the number of torch's threads, unless it is None, and record the machine and the commit."""
     if threads is not None:
         torch.set_num_threads(threads)
-    machine_info()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, as in dcgan.train
+    machine_info(device)
 
 
 def build_standalone_gan(config: DictConfig, device: torch.device = CPU) -> GAN:
@@ -48,15 +73,60 @@ def build_standalone_gan(config: DictConfig, device: torch.device = CPU) -> GAN:
     return gan
 
 
-def infinite_batches(config: DictConfig) -> Batches:
+class RecordedStep:
+    """The training step of a standalone GAN as a CUDA graph, which the first call records.
+
+    Args:
+        gan: On a GPU.
+    """
+
+    def __init__(self, gan: GAN) -> None:
+        self.gan = gan
+        self.replay: Callable[[], None] | None = None
+        self.static_batch: Batch = torch.empty(0), None
+        self.ema_weight = torch.zeros((), device=gan.device)
+        optimizers: Any = gan.optimizers()
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["capturable"] = True
+
+    def __call__(self, batch: Batch, batch_idx: int) -> None:
+        if self.replay is None:
+            images, labels = batch
+            self.static_batch = images.clone(), None if labels is None else labels.clone()
+            self.replay = record_graph(self.update, self.gan.device)
+        for static, value in zip(self.static_batch, batch, strict=True):
+            if static is not None and value is not None:
+                static.copy_(value)
+        if self.gan.ema is not None:
+            self.ema_weight.fill_(self.gan.ema.weight(self.gan.step))
+        with self.gan.count_step():
+            self.replay()
+
+    def update(self) -> None:
+        self.gan.update(*self.static_batch)
+        if self.gan.ema is not None:
+            self.gan.ema.update(self.gan.generator, self.ema_weight)
+
+
+def build_step(config: DictConfig, device: torch.device) -> tuple[GAN, Step]:
+    """Build a standalone GAN, and return it with its training step: on a GPU, a CUDA graph."""
+    gan = build_standalone_gan(config, device)
+    return gan, RecordedStep(gan) if device.type == "cuda" else gan.training_step
+
+
+def infinite_batches(config: DictConfig, device: torch.device = CPU) -> Batches:
     """Yield the training's batches, epoch after epoch."""
     data = instantiate(config.data)
     data.prepare_data()
     data.setup("fit")
-    loader, epoch = data.train_dataloader(), 0
+    data.train_dataloader()  # which sets the following two
+    data.device_images = data.device_images.to(device)
+    data.device_labels = None if data.device_labels is None else data.device_labels.to(device)
+    sampler, epoch = data.batch_sampler(data.n_images, device), 0
     while True:
-        loader.sampler.set_epoch(epoch)
-        yield from loader
+        sampler.set_epoch(epoch)
+        yield from map(data.take, sampler)
         epoch += 1
 
 
@@ -76,30 +146,35 @@ def repeat_in_turns(
     return values
 
 
-def train_for(step: Callable[..., object], batches: Batches, batch_size: int, seconds: float) -> float:
+def train_for(step: Step, batches: Batches, batch_size: int, seconds: float, device: torch.device = CPU) -> float:
     """Train for `seconds`, at least one step, and return the images per second."""
     started, steps = time.perf_counter(), 0
     while steps == 0 or time.perf_counter() - started < seconds:
         step(next(batches), steps)
         steps += 1
+    synchronize(device)
     return batch_size * steps / (time.perf_counter() - started)
 
 
-def measure_speeds(configs: Mapping[Any, DictConfig], rounds: int = 5, seconds: float = 2.0) -> list[Row]:
+def measure_speeds(
+    configs: Mapping[Any, DictConfig], rounds: int = 5, seconds: float = 2.0, device: torch.device = CPU
+) -> list[Row]:
     """Return the images per second of the training step alone: median, lowest and highest, a row per variant.
 
     Args:
         configs: The config of each variant.
         rounds: Turns of each variant, after a warm-up turn.
         seconds: Length of a turn.
+        device: Where the networks train.
     """
     turns = {
         name: partial(
             train_for,
-            build_standalone_gan(config).training_step,
-            infinite_batches(config),
+            build_step(config, device)[1],
+            infinite_batches(config, device),
             config.data.batch_size,
             seconds,
+            device,
         )
         for name, config in configs.items()
     }
@@ -115,24 +190,27 @@ class TimedTraining:
 
     Args:
         step: Trains for one step.
+        device: Where it trains.
     """
 
-    def __init__(self, step: Callable[[], object]) -> None:
-        self.step, self.seconds = step, 0.0
+    def __init__(self, step: Callable[[], object], device: torch.device = CPU) -> None:
+        self.step, self.device, self.seconds = step, device, 0.0
 
     def train(self, until: float) -> None:
         """Train until `seconds`, the total time of all steps, reaches `until`."""
         started = time.perf_counter() - self.seconds
         while time.perf_counter() - started < until:
             self.step()
+        synchronize(self.device)
         self.seconds = time.perf_counter() - started
 
 
 class FrechetEvaluator:
-    """The Frechet distance between n samples and MNIST's test images, with the shipped judge."""
+    """The Frechet distance between n samples and MNIST's test images, with the shipped judge on the device."""
 
-    def __init__(self, n: int) -> None:
-        self.n, self.real = n, load_real_statistics(instantiate(compose_config().data), torch.device("cpu"))
+    def __init__(self, n: int, device: torch.device = CPU) -> None:
+        self.n, self.device = n, device
+        self.real = load_real_statistics(instantiate(compose_config().data), device)
         assert len(self.real.test)  # compute its features now, not during the first evaluation
 
     def __call__(self, sample: Callable[[Tensor], Tensor], generator: Any, seed: int) -> float:
@@ -143,16 +221,16 @@ class FrechetEvaluator:
             generator: Has a `sample_z` for the latent vectors.
             seed: Seed of the latent vectors.
         """
-        z = sample_latents(generator, self.n, seed)
+        z = sample_latents(generator, self.n, seed).to(self.device)
         images = torch.cat([sample(part) for part in z.split(500)])
         return FrechetDistance()(self.real.extract_features(images), self.real)["frechet"]
 
 
 @cache
-def machine_info() -> Row:
+def machine_info(device: torch.device = CPU) -> Row:
     """Return the machine, the versions and the commit at the first call, with "-dirty" if files had changed."""
     return {
-        "hardware": processor_name(),
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -160,14 +238,16 @@ def machine_info() -> Row:
     }
 
 
-def write_results(path: Path, rows: list[Row]) -> None:
-    """Write the rows with the machine's columns. Rows that have such a column keep its value."""
-    write_rows(path, [row | {name: value for name, value in machine_info().items() if name not in row} for row in rows])
+def write_results(path: Path, rows: list[Row], device: torch.device = CPU) -> None:
+    """Write the rows with the machine's columns to `device_path(path)`. Rows that have such a column keep its value."""
+    machine = machine_info(device)
+    rows = [row | {name: value for name, value in machine.items() if name not in row} for row in rows]
+    write_rows(device_path(path, device), rows)
 
 
-def print_results(rows: list[Row]) -> None:
+def print_results(rows: list[Row], device: torch.device = CPU) -> None:
     """Print the rows as a Markdown table, and the machine."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     for cells in (columns, ["---"] * len(columns), *([str(row.get(name, "")) for name in columns] for row in rows)):
         print(f"| {' | '.join(cells)} |")
-    print(", ".join(f"{name}: {value}" for name, value in machine_info().items()))
+    print(", ".join(f"{name}: {value}" for name, value in machine_info(device).items()))

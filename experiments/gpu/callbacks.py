@@ -15,18 +15,13 @@ import lightning as L
 import torch
 
 from dcgan.gan import GAN
+from experiments.cuda_graphs import synchronize
 
 
 def add_callback(name: str, arguments: Mapping[str, object]) -> list[str]:
     """Return the overrides of dcgan.train that add a callback of this module."""
     keys = {"_target_": f"{__name__}.{name}"} | dict(arguments)
     return [f"+callbacks.{name}.{key}={value}" for key, value in keys.items()]
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has finished its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 class Stopwatch(L.Callback):
@@ -95,9 +90,6 @@ class SyncCounter(L.Callback):
             )
             self.path.write_text(json.dumps({"steps": gan.step - self.started_at, "lines": dict(lines.most_common())}))
             trainer.should_stop = True
-
-    def is_due(self, step: int) -> bool:
-        return False
 
 
 class SaveParameters(L.Callback):

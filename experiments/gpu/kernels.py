@@ -10,9 +10,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from experiments.bench import build_standalone_gan
 from experiments.configs import compose_config
-from experiments.gpu.callbacks import add_callback, synchronize
+from experiments.cuda_graphs import record_graph, synchronize
+from experiments.gpu.callbacks import add_callback
 from experiments.gpu.context import CheckContext, parse_context
-from experiments.throughput.bare import record_graph
 
 REPLAYS = 200  # of which PROFILED are profiled
 PROFILED = 20

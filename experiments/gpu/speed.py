@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from experiments.configs import compose_config
-from experiments.gpu.callbacks import add_callback, synchronize
+from experiments.cuda_graphs import synchronize
+from experiments.gpu.callbacks import add_callback
 from experiments.gpu.context import CheckContext, parse_context
 from experiments.throughput import bare, example
 

@@ -1,6 +1,7 @@
 """Time the choices on the training step's hot path: `python -m experiments.hot_path.measure` (20 minutes).
 
-`--parts grid` times that part only, and results.csv keeps the other rows. The parts:
+`--parts grid` times that part only, and results.csv keeps the other rows. On a GPU (`--device cuda`) the steps are CUDA
+graphs, and the loops around them are not. The parts:
 
   step      the shipped step of `experiment=fast`, and the same step with one choice changed
   around    a bare loop, Lightning's Trainer, the shipped metrics, and four `self.log` calls per step instead of them,
@@ -39,7 +40,11 @@ from dcgan.training.loggers import TensorBoard
 from dcgan.training.run import build_gan
 from dcgan.training.signals import SignalHandler
 from experiments.bench import (
+    CPU,
+    RecordedStep,
+    add_device_argument,
     build_standalone_gan,
+    device_path,
     infinite_batches,
     print_results,
     repeat_in_turns,
@@ -47,6 +52,7 @@ from experiments.bench import (
     write_results,
 )
 from experiments.configs import compose_config
+from experiments.cuda_graphs import synchronize
 from experiments.tables import Row, read_rows
 
 HERE = Path(__file__).parent
@@ -57,12 +63,22 @@ LOOP_STEPS, LOOP_WARM_UP = 150, 10
 Patch = Callable[[], AbstractContextManager[Any]]
 
 
-def seconds_per_step(gan: GAN, real: Tensor, patch: Patch = nullcontext) -> float:
-    with patch():
-        started = time.perf_counter()
-        for i in range(STEPS):
-            gan.training_step((real, None), i)
-        return (time.perf_counter() - started) / STEPS
+def step_timer(gan: GAN, real: Tensor, patch: Patch = nullcontext) -> Callable[[], float]:
+    """Return a function that times STEPS steps and returns the seconds per step."""
+    step = RecordedStep(gan) if real.is_cuda else gan.training_step
+
+    def seconds_per_step() -> float:
+        with patch():
+            if real.is_cuda:
+                step((real, None), 0)  # records the step in the first round
+                synchronize(real.device)
+            started = time.perf_counter()
+            for i in range(STEPS):
+                step((real, None), i)
+            synchronize(real.device)
+            return (time.perf_counter() - started) / STEPS
+
+    return seconds_per_step
 
 
 @contextmanager
@@ -82,16 +98,17 @@ def unfrozen_discriminator() -> AbstractContextManager[Any]:
     return mock.patch("dcgan.gan.frozen", nullcontext)
 
 
-def measure_step() -> list[Row]:
+def measure_step(device: torch.device = CPU) -> list[Row]:
     config = compose_config("experiment=fast")
-    real = torch.rand(config.data.batch_size, 1, 28, 28) * 2 - 1
-    contiguous = build_standalone_gan(config)
+    real = torch.rand(config.data.batch_size, 1, 28, 28, device=device) * 2 - 1
+    build = partial(build_standalone_gan, config, device)
+    contiguous = build()
     contiguous.to(memory_format=torch.contiguous_format)
-    in_place: Any = build_standalone_gan(config)
+    in_place: Any = build()
     for module in in_place.modules():
         if hasattr(module, "inplace"):
             module.inplace = True
-    twice: Any = build_standalone_gan(config)
+    twice: Any = build()
     forward = twice.generator.forward
 
     def forward_twice(z: Tensor, label: Tensor | None) -> Tensor:
@@ -99,19 +116,19 @@ def measure_step() -> list[Row]:
         return forward(z, label)
 
     twice.generator.forward = forward_twice
-    foreach: Any = build_standalone_gan(config)
+    foreach: Any = build()
     for optimizer in foreach.optimizers():
         optimizer.param_groups[0].update(fused=False, foreach=True)
     variants: dict[str, tuple[GAN, Patch]] = {
-        "shipped": (build_standalone_gan(config), nullcontext),
-        "features in NCHW order": (build_standalone_gan(config), nchw_features),
+        "shipped": (build(), nullcontext),
+        "features in NCHW order": (build(), nchw_features),
         "contiguous instead of channels_last": (contiguous, nullcontext),
         "Adam foreach instead of fused": (foreach, nullcontext),
         "activations in place": (in_place, nullcontext),
-        "D not frozen in the G update": (build_standalone_gan(config), unfrozen_discriminator),
+        "D not frozen in the G update": (build(), unfrozen_discriminator),
         "G's forward computed twice": (twice, nullcontext),
     }
-    timers = {name: partial(seconds_per_step, gan, real, patch) for name, (gan, patch) in variants.items()}
+    timers = {name: step_timer(gan, real, patch) for name, (gan, patch) in variants.items()}
     return result_rows("step", repeat_in_turns(timers, ROUNDS, warm_up_rounds=1))
 
 
@@ -127,56 +144,67 @@ class SelfLoggingGAN(GAN):
         return outputs
 
 
-def time_trainer(config: DictConfig, folder: str, gan_class: type[GAN], shipped_metrics: bool) -> float:
+def time_trainer(
+    config: DictConfig, folder: str, gan_class: type[GAN], shipped_metrics: bool, device: torch.device
+) -> float:
     """Return the seconds per step of Lightning's Trainer, after a warm-up."""
     torch.manual_seed(config.seed)
     gan: Any = build_gan(config)
     gan.__class__ = gan_class
     callbacks: list[L.Callback] = [MetricsLogger(25), ActivationStats(100)] if shipped_metrics else []
     trainer = L.Trainer(
-        accelerator="cpu", max_steps=2 * LOOP_STEPS, logger=TensorBoardLogger(folder), callbacks=callbacks,
+        accelerator=device.type, devices=1, max_steps=2 * LOOP_STEPS,
+        logger=TensorBoardLogger(folder), callbacks=callbacks,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         log_every_n_steps=0 if shipped_metrics else 25,
     )  # fmt: skip
-    started: list[float] = []
-    gan.on_train_batch_start = lambda batch, i: started.append(time.perf_counter())
+    started: dict[int, float] = {}
+
+    def note_start(batch: Any, i: int) -> None:
+        if gan.step in (LOOP_WARM_UP, LOOP_STEPS - 1):
+            synchronize(device)
+            started[gan.step] = time.perf_counter()
+
+    gan.on_train_batch_start = note_start
     trainer.fit(gan, datamodule=instantiate(config.data))
-    return (started[-1] - started[LOOP_WARM_UP]) / (len(started) - LOOP_WARM_UP - 1)
+    return (started[LOOP_STEPS - 1] - started[LOOP_WARM_UP]) / (LOOP_STEPS - LOOP_WARM_UP - 1)
 
 
-def time_bare_loop(config: DictConfig) -> float:
+def time_bare_loop(config: DictConfig, device: torch.device) -> float:
     """Return the seconds per step of a loop without a Trainer, after a warm-up."""
-    batches, step = infinite_batches(config), build_standalone_gan(config).training_step
+    batches, step = infinite_batches(config, device), build_standalone_gan(config, device).training_step
     for i in range(LOOP_WARM_UP):
         step(next(batches), i)
+    synchronize(device)
     started, steps = time.perf_counter(), LOOP_STEPS - LOOP_WARM_UP - 1
     for i in range(steps):
         step(next(batches), i)
+    synchronize(device)
     return (time.perf_counter() - started) / steps
 
 
-def measure_overhead() -> list[Row]:
-    config = compose_config("model.base_channels=4", "model.hidden_width=16", "data.batch_size=8", "data=digits")
+def measure_overhead(device: torch.device = CPU) -> list[Row]:
+    config = compose_config(
+        "model.base_channels=4", "model.hidden_width=16", "data.batch_size=8", "data=digits", "cuda_graph=false"
+    )
     with tempfile.TemporaryDirectory() as folder:
         timers = {
-            "bare loop": partial(time_bare_loop, config),
-            "Lightning, nothing logged": partial(time_trainer, config, folder, GAN, shipped_metrics=False),
-            "Lightning, shipped metrics": partial(time_trainer, config, folder, GAN, shipped_metrics=True),
-            "Lightning, four self.log a step": partial(
-                time_trainer, config, folder, SelfLoggingGAN, shipped_metrics=False
-            ),
+            "bare loop": partial(time_bare_loop, config, device),
+            "Lightning, nothing logged": partial(time_trainer, config, folder, GAN, False, device),
+            "Lightning, shipped metrics": partial(time_trainer, config, folder, GAN, True, device),
+            "Lightning, four self.log a step": partial(time_trainer, config, folder, SelfLoggingGAN, False, device),
         }
         return result_rows("around", repeat_in_turns(timers, ROUNDS))
 
 
-def measure_sample_grid() -> list[Row]:
-    gan = build_standalone_gan(compose_config("experiment=fast"))
+def measure_sample_grid(device: torch.device = CPU) -> list[Row]:
+    gan = build_standalone_gan(compose_config("experiment=fast"), device)
     with tempfile.TemporaryDirectory() as folder:
         samples = SampleGrids([0])
         context = RunContext(Path(folder), OmegaConf.create(), {}, SignalHandler(), Console())
         logger = TensorBoard()
         logger.start(Path(folder), resumed_step=None)
-        trainer = L.Trainer(accelerator="cpu", logger=logger, callbacks=[context], enable_checkpointing=False)
+        trainer = L.Trainer(accelerator=device.type, logger=logger, callbacks=[context], enable_checkpointing=False)
 
         def save_grid() -> float:
             started = time.perf_counter()
@@ -209,14 +237,16 @@ PARTS = {"step": measure_step, "around": measure_overhead, "grid": measure_sampl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parts = parser.parse_args().parts
-    start_benchmark()
+    add_device_argument(parser)
+    args = parser.parse_args()
+    start_benchmark(device=args.device)
     path = HERE / "results.csv"
-    rows = [row for row in read_rows(path, missing_ok=True) if row["part"] not in parts]
-    for part in parts:
-        rows += PARTS[part]()
-    write_results(path, rows)
-    print_results([row for part in PARTS for row in rows if row["part"] == part])
+    earlier = read_rows(device_path(path, args.device), missing_ok=True)
+    rows = [row for row in earlier if row["part"] not in args.parts]
+    for part in args.parts:
+        rows += PARTS[part](args.device)
+    write_results(path, rows, args.device)
+    print_results([row for part in PARTS for row in rows if row["part"] == part], args.device)
 
 
 if __name__ == "__main__":

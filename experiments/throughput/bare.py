@@ -4,7 +4,6 @@ Logs its steps (see `turns`). With `--device cuda` the step is one CUDA graph.
 """
 
 import argparse
-import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -18,9 +17,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from experiments.configs import compose_config
+from experiments.cuda_graphs import record_graph
 
 Step = Callable[[Tensor], None]  # trains on the images with these indices
-WARM_UP_STEPS = 3  # before the recording: libraries allocate memory in their first calls, which a graph cannot
 SYNC_EVERY_N_STEPS = 25  # limits the queued work that runs on after a turn
 
 
@@ -64,22 +63,6 @@ def build_step(config: DictConfig, device: torch.device, images: Tensor, bf16: b
         optimizer_g.step()
 
     return step
-
-
-def record_graph(function: Callable[[], object], device: torch.device) -> Callable[[], None]:
-    """Record the function's kernels as one CUDA graph, after a warm-up, and return a function that replays it."""
-    stream = torch.cuda.Stream(device)
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP_STEPS):
-            function()
-    torch.cuda.current_stream(device).wait_stream(stream)
-    gc.collect()  # memory must not be freed during the recording
-    graph = torch.cuda.CUDAGraph()
-    # thread_local: other threads may use the GPU during the recording
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        function()
-    return graph.replay
 
 
 def record_step(step: Step, n: int, device: torch.device) -> Step:

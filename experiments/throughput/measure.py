@@ -5,7 +5,7 @@ The results are medians over the rounds; ratios are within a round. Evaluations 
 `experiments/metrics` times them.
 
 `python -m experiments.throughput.measure [--rounds N] [--turns N] [overrides]` measures any configuration, and
-`--scaling` how the cost grows.
+`--scaling` how the cost grows. `--device cuda` runs both on a GPU.
 """
 
 import argparse
@@ -14,14 +14,25 @@ import sys
 import time
 from pathlib import Path
 
-from experiments.bench import machine_info, measure_speeds, print_results, start_benchmark, write_results
+import torch
+
+from experiments.bench import (
+    CPU,
+    add_device_argument,
+    device_path,
+    machine_info,
+    measure_speeds,
+    print_results,
+    start_benchmark,
+    write_results,
+)
 from experiments.configs import compose_config
 from experiments.tables import Row
 from experiments.throughput.turns import Variant, format_median, train_in_turns
 
 HERE = Path(__file__).parent
 SHIPPED, IMPORTS = "dcgan.train as shipped", "python -c 'import torch, lightning'"
-SCRIPTS = {SHIPPED: "shipped", "bare loop, everything tuned": "bare", "in the manner of the example": "example"}
+BARE, EXAMPLE = "bare loop, everything tuned", "in the manner of the example"
 START_UPS = {
     IMPORTS: ["-c", "import torch, lightning"],
     "python -m dcgan.train --help": ["-m", "dcgan.train", "--help"],
@@ -40,9 +51,21 @@ def run_seconds(arguments: list[str]) -> float:
     return time.perf_counter() - started
 
 
-def measure_alternatives(rounds: int, turns: int, overrides: list[str]) -> list[Row]:
+def alternatives(device: torch.device, overrides: list[str]) -> dict[str, Variant]:
+    """Return the training scripts that are compared on a device. On a GPU, also the bare loop with bf16."""
+    option = f"--device={device.type}"
+    variants = {
+        SHIPPED: Variant("shipped", [f"trainer={'gpu' if device.type == 'cuda' else 'cpu'}", *overrides]),
+        BARE: Variant("bare", [option, *overrides]),
+    }
+    if device.type == "cuda":
+        variants[f"{BARE}, bf16"] = Variant("bare", [option, "--precision=bf16-mixed", *overrides])
+    return variants | {EXAMPLE: Variant("example", [option, *overrides])}
+
+
+def measure_alternatives(rounds: int, turns: int, overrides: list[str], device: torch.device = CPU) -> list[Row]:
     """Return the rows of results.csv: a row per script, then a row per start-up command."""
-    variants = {name: Variant(script, overrides) for name, script in SCRIPTS.items()}
+    variants = alternatives(device, overrides)
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
     start_ups: dict[str, list[float]] = {name: [] for name in START_UPS}
     n = compose_config(*overrides).data.batch_size
@@ -68,12 +91,13 @@ def measure_alternatives(rounds: int, turns: int, overrides: list[str]) -> list[
     return rows + [{"variant": name, "total_s": format_median(values, 1)} for name, values in start_ups.items()]
 
 
-def measure_scaling(rounds: int, seconds: float, overrides: list[str]) -> list[Row]:
+def measure_scaling(rounds: int, seconds: float, overrides: list[str], device: torch.device = CPU) -> list[Row]:
     """Return the images per second of the step alone, one key changed at a time. The values of a key take turns."""
     rows: list[Row] = []
     for key, values in GRID.items():
         configs = {value: compose_config(*overrides, f"{key}={value}") for value in values}
-        rows += [{"key": key, "value": row.pop("variant")} | row for row in measure_speeds(configs, rounds, seconds)]
+        speeds = measure_speeds(configs, rounds, seconds, device)
+        rows += [{"key": key, "value": row.pop("variant")} | row for row in speeds]
         print(*rows[-len(values) :], sep="\n", flush=True)
     return rows
 
@@ -94,13 +118,13 @@ def measure_ddp(rounds: int, turns: int) -> list[Row]:
     ]
 
 
-def plot_scaling(rows: list[Row]) -> None:
+def plot_scaling(rows: list[Row], device: torch.device = CPU) -> None:
     """Plot the images per second with their range, a panel per key."""
     from matplotlib.figure import Figure
 
     limits = [float(row[name]) for row in rows for name in ("lowest", "highest")]
     figure = Figure(figsize=(11, 3.2), layout="constrained")
-    ticks = (20, 50, 100, 200, 500, 1000, 2000, 5000)
+    ticks = [digit * 10**power for power in range(1, 7) for digit in (1, 2, 5)]
     for axes, key in zip(figure.subplots(1, 3, sharey=True), GRID, strict=True):
         panel_rows = [row for row in rows if row["key"] == key]
         x = [row["value"] for row in panel_rows]
@@ -113,8 +137,8 @@ def plot_scaling(rows: list[Row]) -> None:
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("images per second")
-    figure.suptitle(f"The training step, one key changed at a time ({machine_info()['hardware']})", fontsize=10)
-    figure.savefig(HERE / "scaling.png", dpi=110)
+    figure.suptitle(f"The training step, one key changed at a time ({machine_info(device)['hardware']})", fontsize=10)
+    figure.savefig(device_path(HERE / "scaling.png", device), dpi=110)
 
 
 def main() -> None:
@@ -122,24 +146,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--turns", type=int, default=12)
     parser.add_argument("--scaling", action="store_true")
+    add_device_argument(parser)
     parser.add_argument("overrides", nargs="*", default=[])
     args = parser.parse_args()
-    start_benchmark()
+    start_benchmark(device=args.device)
     settings = {"turns": args.turns, "rounds": args.rounds, "overrides": " ".join(args.overrides)}
 
     def save(rows: list[Row], name: str) -> None:
-        write_results(HERE / name, [row | settings for row in rows])
+        write_results(HERE / name, [row | settings for row in rows], args.device)
 
     if args.scaling:
-        rows = measure_scaling(args.rounds, 1.5, args.overrides)
-        plot_scaling(rows)
+        rows = measure_scaling(args.rounds, 1.5, args.overrides, args.device)
+        plot_scaling(rows, args.device)
         save(rows, "scaling.csv")  # in case that the next measurement fails
-        rows += measure_ddp(3, args.turns)
-        save(rows, "scaling.csv")
+        if args.device == CPU:
+            rows += measure_ddp(3, args.turns)
+            save(rows, "scaling.csv")
     else:
-        rows = measure_alternatives(args.rounds, args.turns, args.overrides)
+        rows = measure_alternatives(args.rounds, args.turns, args.overrides, args.device)
         save(rows, "results.csv")
-    print_results(rows)
+    print_results(rows, args.device)
 
 
 if __name__ == "__main__":

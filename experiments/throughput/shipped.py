@@ -4,32 +4,46 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
-from unittest import mock
+
+import lightning as L
 
 from dcgan import train
 from dcgan.gan import GAN
 
 
+class StepLog(L.Callback):
+    """Add a byte to a file for each step, on rank 0.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path, self.step = Path(path), 0
+
+    def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.is_global_zero:
+            with self.path.open("ab") as file:
+                file.write(b"." * (gan.step - self.step))
+            self.step = gan.step
+
+    def is_due(self, step: int) -> bool:
+        return False  # a CUDA graph replays many steps in one of Lightning's batches
+
+
 def main() -> None:
-    step_log, overrides = Path(os.environ["STEP_LOG"]), sys.argv[1:]
-    training_step = GAN.training_step
-    with step_log.open("ab", buffering=0) as file:
-
-        def logged_step(gan: GAN, batch: Any, batch_idx: int) -> Any:
-            outputs = training_step(gan, batch, batch_idx)
-            if gan.global_rank == 0:
-                file.write(b".")
-            return outputs
-
-        # without an end, and without evaluations, which experiments/metrics times
-        sys.argv[1:] = [
-            f"hydra.run.dir={step_log.parent}/run",
-            "max_steps=1000000",
-            "metrics.every_n_steps=1000000",
-            *overrides,
-        ]
-        with mock.patch.object(GAN, "training_step", logged_step):
-            train.main()
+    step_log = Path(os.environ["STEP_LOG"])
+    # without an end, and without evaluations, which experiments/metrics times
+    sys.argv[1:] = [
+        f"hydra.run.dir={step_log.parent}/run",
+        "max_steps=1000000",
+        "metrics.every_n_steps=1000000",
+        # ++, as Lightning starts the other ranks with these arguments, and they are added again
+        "++callbacks.step_log._target_=experiments.throughput.shipped.StepLog",
+        f"++callbacks.step_log.path={step_log}",
+        *sys.argv[1:],
+    ]
+    train.main()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 The variants take turns of a few seconds, so that other load on the machine affects all of them. Only the time in
 training steps counts. Rows are added to curves.csv, which `python -m experiments.time_to_quality.plot` plots.
+
+With `--device cuda` the recipes train on a GPU, with a CUDA graph; the prototype and the custom variants run on the CPU
+only.
 """
 
 import argparse
@@ -13,9 +16,12 @@ import torch
 
 from dcgan.common.image_grid import image_grid, save_png
 from experiments.bench import (
+    CPU,
     FrechetEvaluator,
     TimedTraining,
-    build_standalone_gan,
+    add_device_argument,
+    build_step,
+    device_path,
     infinite_batches,
     start_benchmark,
     write_results,
@@ -29,6 +35,7 @@ from experiments.time_to_quality.variants import CUSTOM_VARIANTS
 HERE = Path(__file__).parent
 # seconds of training
 EVALUATION_SECONDS = (15, 30, 60, 90, 120, 180, 240, 360, 480, 600, 900, 1200, 1500, 1800)
+GPU_EVALUATION_SECONDS = (1, 2, 3, 5, 10, *EVALUATION_SECONDS)
 PICTURE_SECONDS = 240
 DEFAULT_SECONDS = 240
 TURN_SECONDS = 15
@@ -47,9 +54,10 @@ class Contender(TimedTraining):
         variant: One of the recipes, of the custom variants, or "prototype".
         seed: Seed of the training.
         until: Seconds of training after which it leaves the race.
+        device: Where it trains.
     """
 
-    def __init__(self, variant: str, seed: int, until: int) -> None:
+    def __init__(self, variant: str, seed: int, until: int, device: torch.device = CPU) -> None:
         self.variant, self.until = variant, until
         self.model: Any
         self.z_source: Any
@@ -62,7 +70,10 @@ class Contender(TimedTraining):
             self.model, batches = CUSTOM_VARIANTS[variant](seed)
         else:
             config = compose_config(*RECIPES[variant], f"seed={seed}")
-            self.model, batches = build_standalone_gan(config), infinite_batches(config)
+            self.model, step = build_step(config, device)
+            batches, self.z_source = infinite_batches(config, device), self.model.generator
+            super().__init__(lambda: step(next(batches), 0), device)
+            return
         self.z_source = self.model.generator
         super().__init__(lambda: self.model.training_step(next(batches), 0))
 
@@ -80,11 +91,13 @@ def parse_entry(text: str) -> tuple[str, int]:
     return variant, int(seconds)
 
 
-def race(entries: list[tuple[str, int]], seed: int, evaluator: FrechetEvaluator, picture: bool) -> Iterator[Row]:
+def race(
+    entries: list[tuple[str, int]], seed: int, evaluator: FrechetEvaluator, picture: bool, device: torch.device = CPU
+) -> Iterator[Row]:
     """Train the variants in turns and yield a row per evaluation; picture: save samples after PICTURE_SECONDS."""
-    contenders = [Contender(variant, seed, until) for variant, until in entries]
+    contenders = [Contender(variant, seed, until, device) for variant, until in entries]
     trained = 0.0
-    for seconds in EVALUATION_SECONDS:
+    for seconds in EVALUATION_SECONDS if device.type == "cpu" else GPU_EVALUATION_SECONDS:
         contenders = [contender for contender in contenders if contender.until >= seconds]
         while trained < seconds:
             trained = min(seconds, trained + TURN_SECONDS)
@@ -96,9 +109,9 @@ def race(entries: list[tuple[str, int]], seed: int, evaluator: FrechetEvaluator,
             row |= {"step": contender.model.step, "frechet": f"{distance:.3f}"}
             print(*row.values(), flush=True)
             if picture and seconds == PICTURE_SECONDS:
-                z = contender.z_source.sample_z(64, torch.device("cpu"), torch.Generator().manual_seed(0))
-                path = HERE / f"{contender.variant}_{seed}_{seconds}s.png"
-                save_png(path, image_grid(contender.model.sample(z)))
+                z = contender.z_source.sample_z(64, CPU, torch.Generator().manual_seed(0)).to(device)
+                path = device_path(HERE / f"{contender.variant}_{seed}_{seconds}s.png", device)
+                save_png(path, image_grid(contender.model.sample(z).cpu()))
             yield row
 
 
@@ -107,15 +120,19 @@ def main() -> None:
     help_text = f"seconds of training: {DEFAULT_SECONDS} by default"
     parser.add_argument("entries", nargs="+", type=parse_entry, metavar="VARIANT[:SECONDS]", help=help_text)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    add_device_argument(parser)
     args = parser.parse_args()
-    start_benchmark()
-    evaluator, path = FrechetEvaluator(10_000), HERE / "curves.csv"
+    if args.device != CPU and (others := {variant for variant, _ in args.entries} - RECIPES.keys()):
+        parser.error(f"on a GPU the variant must be one of {', '.join(RECIPES)}, got {', '.join(sorted(others))}")
+    start_benchmark(device=args.device)
+    evaluator, path = FrechetEvaluator(10_000, args.device), HERE / "curves.csv"
     repeated = [(variant, str(seed)) for variant, _ in args.entries for seed in args.seeds]
-    rows = [row for row in read_rows(path, missing_ok=True) if (row["variant"], row["seed"]) not in repeated]
+    earlier = read_rows(device_path(path, args.device), missing_ok=True)
+    rows = [row for row in earlier if (row["variant"], row["seed"]) not in repeated]
     for seed in args.seeds:
-        for row in race(args.entries, seed, evaluator, picture=seed == args.seeds[0]):
+        for row in race(args.entries, seed, evaluator, seed == args.seeds[0], args.device):
             rows.append(row)
-            write_results(path, rows)
+            write_results(path, rows, args.device)
 
 
 if __name__ == "__main__":

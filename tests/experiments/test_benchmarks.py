@@ -1,5 +1,6 @@
 """The benchmarks and searches run with the current package. Their timings are not tested."""
 
+import copy
 import sys
 import time
 from argparse import ArgumentTypeError
@@ -7,7 +8,8 @@ from argparse import ArgumentTypeError
 import pytest
 import torch
 
-from experiments.bench import build_standalone_gan, infinite_batches, repeat_in_turns
+from experiments import bench
+from experiments.bench import RecordedStep, build_standalone_gan, infinite_batches, repeat_in_turns, write_results
 from experiments.configs import compose_config
 from experiments.hot_path import measure as hot_path
 from experiments.tables import read_rows
@@ -18,6 +20,8 @@ from experiments.time_to_quality import plot, race, search, variants
 from experiments.time_to_quality.prototype import BATCH, LATENT, Prototype
 from experiments.time_to_quality.variants import CUSTOM_VARIANTS
 from tests.conftest import TINY
+
+CUDA = torch.device("cuda")
 
 
 def test_variants_are_repeated_in_turns_and_warm_up_rounds_are_dropped():
@@ -144,7 +148,7 @@ def test_race_measures_at_each_mark_and_replaces_earlier_rows(tmp_path, monkeypa
     ):
         monkeypatch.setattr(race, name, value)
     monkeypatch.setattr(race, "RECIPES", {"fast": TINY, "example": [*TINY, "data.batch_size=4"]})
-    monkeypatch.setattr(race, "FrechetEvaluator", lambda n: lambda sample, generator, seed: 1.5 + seed)
+    monkeypatch.setattr(race, "FrechetEvaluator", lambda n, device: lambda sample, generator, seed: 1.5 + seed)
     for seeds in (["3", "4"], ["4"]):  # repeats seed 4
         monkeypatch.setattr(sys, "argv", ["race", "fast", "example", "--seeds", *seeds])
         race.main()
@@ -160,6 +164,7 @@ def test_race_measures_at_each_mark_and_replaces_earlier_rows(tmp_path, monkeypa
     assert (tmp_path / "fast_3_0.4s.png").exists()
     monkeypatch.setattr(plot, "HERE", tmp_path)
     monkeypatch.setattr(plot, "TABLE_SECONDS", (0.4,))
+    monkeypatch.setattr(sys, "argv", ["plot"])
     capsys.readouterr()
     plot.main()
     assert "| fast | 2 |" in capsys.readouterr().out
@@ -184,3 +189,82 @@ def test_scaling_is_measured_and_plotted(tmp_path, monkeypatch):
     assert all(float(row["images_per_second"]) > 0 for row in rows)
     throughput.plot_scaling(rows)
     assert (tmp_path / "scaling.png").stat().st_size > 5000
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch):
+    """A machine that seems to have a GPU, on which nothing runs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "NVIDIA H200")
+    bench.machine_info.cache_clear()
+    yield
+    bench.machine_info.cache_clear()
+
+
+def test_results_of_cuda_have_files_of_their_own_and_name_the_device(tmp_path, fake_cuda):
+    path = tmp_path / "results.csv"
+    write_results(path, [{"variant": "a"}])
+    before = path.read_bytes()
+    write_results(path, [{"variant": "b"}], CUDA)
+    assert path.read_bytes() == before
+    (row,) = read_rows(tmp_path / "results_cuda.csv")
+    assert (row["variant"], row["hardware"]) == ("b", "NVIDIA H200")
+    assert read_rows(path)[0]["hardware"] != "NVIDIA H200"
+
+
+def test_alternatives_run_on_the_chosen_device():
+    cpu = throughput.alternatives(bench.CPU, ["seed=1"])
+    assert [(variant.script, list(variant.overrides)) for variant in cpu.values()] == [
+        ("shipped", ["trainer=cpu", "seed=1"]),
+        ("bare", ["--device=cpu", "seed=1"]),
+        ("example", ["--device=cpu", "seed=1"]),
+    ]
+    gpu = throughput.alternatives(CUDA, [])
+    assert [(variant.script, list(variant.overrides)) for variant in gpu.values()] == [
+        ("shipped", ["trainer=gpu"]),
+        ("bare", ["--device=cuda"]),
+        ("bare", ["--device=cuda", "--precision=bf16-mixed"]),
+        ("example", ["--device=cuda"]),
+    ]
+
+
+@pytest.mark.parametrize("script", [throughput, hot_path, race])
+def test_missing_device_is_reported(monkeypatch, capsys, script):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["script", *(["fast"] if script is race else []), "--device", "cuda"])
+    with pytest.raises(SystemExit):
+        script.main()
+    assert "device=cuda, but this machine has no GPU: device=cpu runs on every machine" in capsys.readouterr().err
+
+
+def test_race_on_cuda_has_recipes_only(monkeypatch, capsys, fake_cuda):
+    monkeypatch.setattr(sys, "argv", ["race", "fast", "prototype", "--device", "cuda"])
+    with pytest.raises(SystemExit):
+        race.main()
+    assert "on a GPU the variant must be one of fast, defaults, late, example, got prototype" in capsys.readouterr().err
+
+
+def test_race_on_cuda_is_plotted(tmp_path, monkeypatch, capsys, fake_cuda):
+    rows = [{"variant": "fast", "seed": 0, "seconds": seconds, "frechet": 10 / seconds} for seconds in (1, 5, 30)]
+    write_results(tmp_path / "curves.csv", rows, CUDA)
+    monkeypatch.setattr(plot, "HERE", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["plot", "cuda"])
+    plot.main()
+    assert "| fast | 1 | 10.00 |  | 2.00 |  | 0.33 |  |" in capsys.readouterr().out
+    assert (tmp_path / "curves_cuda.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("extra", [["ema.decay=0.9"], ["conditional=concat", "discriminator_steps=2"]])
+def test_recorded_step_is_that_of_a_training(monkeypatch, extra):
+    """A recorder that computes nothing during the recording, and then runs the Python code, takes the GPU's place."""
+    monkeypatch.setattr(bench, "record_graph", lambda function, device: function)
+    config = compose_config(*TINY, *extra)
+    eager, recorded = build_standalone_gan(config), build_standalone_gan(config)
+    batches, step = infinite_batches(config), RecordedStep(recorded)
+    for i in range(3):
+        batch = next(batches)
+        eager.training_step(copy.deepcopy(batch), i)
+        step(batch, i)
+    assert recorded.step == 3
+    for name, value in eager.state_dict().items():
+        assert torch.equal(recorded.state_dict()[name], value), name
