@@ -23,8 +23,8 @@ install: .venv/installed ## create .venv from the lock file (exact versions with
 demo: install ## train on the CPU for about two minutes, until digits are readable
 	@$(BIN)/python -m dcgan.demo
 
-test: check ## make check, then all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+test: check ## make check, then all tests but those that need a GPU, which make gpu-check runs
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 gpu-check: install ## check and measure every GPU path on one GPU (eight minutes)
 	$(BIN)/python -m experiments.gpu.check

@@ -14,7 +14,7 @@ from tests.conftest import compose_config
 
 
 def build_gan(*overrides: str) -> GAN:
-    config = compose_config(*overrides)
+    config = compose_config("cuda_graph=false", *overrides)
     reject_untrusted(OmegaConf.to_container(config, resolve=True), PACKAGES)  # as a resumed run does
     torch.manual_seed(0)
     return run.build_gan(config)

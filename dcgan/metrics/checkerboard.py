@@ -21,6 +21,7 @@ from dcgan.metrics.real_images import RealStatistics
 BLOCK_SIZE = 1000
 MIN_IMAGE_SIZE = 20  # below, the reference frequencies would overlap those of the checkerboard
 STROKE_THRESHOLD = 0.6  # pixels in [0, 1] above it belong to strokes
+BINOMIAL_SUM = 16  # of the 3x3 kernel
 MIN_PIXELS = 1000  # of strokes, per phase
 
 
@@ -89,14 +90,15 @@ def phase_means(images: UInt8[Tensor, "n c s s"], period: int) -> Float[Tensor, 
     All are NaN if a phase has fewer than 1,000 such pixels.
     """
     binomial = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64, device=images.device)
-    kernel = (binomial[:, None] * binomial / 16)[None, None]
+    kernel = (binomial[:, None] * binomial)[None, None]
     total = torch.zeros(period, period, dtype=torch.float64, device=images.device)
     count = torch.zeros_like(total)
     for block in images.flatten(0, 1)[:, None].split(BLOCK_SIZE):
-        x = block.double() / 255
-        b = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), kernel)
-        is_stroke = b > STROKE_THRESHOLD
-        h = torch.where(is_stroke, (x - b) / b, 0)
+        x = block.double()
+        # integers, so that rounding, which differs between devices, decides no comparison
+        b = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), kernel).round()
+        is_stroke = b > STROKE_THRESHOLD * 255 * BINOMIAL_SUM
+        h = torch.where(is_stroke, (BINOMIAL_SUM * x - b) / b, 0)
         for i, j in product(range(period), repeat=2):
             total[i, j] += h[..., i::period, j::period].sum()
             count[i, j] += is_stroke[..., i::period, j::period].sum()

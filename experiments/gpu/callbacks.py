@@ -38,6 +38,9 @@ class Stopwatch(L.Callback):
         self.started: float | None = None
         self.first_step = 0
 
+    def is_due(self, step: int) -> bool:
+        return False  # as often as the training's own callbacks: else each batch would be one step
+
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.started is None:
             if gan.step >= self.warm_up_steps:

@@ -6,7 +6,7 @@ import time
 from experiments.gpu.context import CheckContext, parse_context
 from experiments.tables import read_rows
 
-FAST_STEPS, INTERVAL = 24_000, 2_000
+FAST_STEPS, INTERVAL = 24_000, 1_000
 GOOD_FRECHET, MAX_GOOD_SECONDS = 1.7, 5.0  # reached within these seconds of training
 MAX_DEFAULT_SECONDS = 20.0
 
@@ -52,11 +52,13 @@ def record_default(context: CheckContext) -> None:
         context.record("default", outcome.last_line, "exit code 0", False)
         return
     summary = json.loads((run / "summary.json").read_text())
-    held = seconds <= MAX_DEFAULT_SECONDS if context.on_gpu else None
+    in_loop = summary["wall_seconds"] + summary["metrics_seconds"]
+    held = in_loop <= MAX_DEFAULT_SECONDS if context.on_gpu else None
     value = (
-        f"{seconds:.1f} s for {summary['step']:,} steps, of which {summary['metrics_seconds']:.1f} s for measurements"
+        f"{in_loop:.1f} s for {summary['step']:,} steps, of which {summary['metrics_seconds']:.1f} s of measurements"
     )
-    context.record("default training, without the imports", value, f"<= {MAX_DEFAULT_SECONDS:.0f} s", held)
+    context.record("default training, from the first step on", value, f"<= {MAX_DEFAULT_SECONDS:.0f} s", held)
+    context.record("default training, with imports and start-up", f"{seconds:.1f} s")
     context.record("default, Frechet distance at the end", f"{summary['metrics']['frechet']:.2f}")
 
 

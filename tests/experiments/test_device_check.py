@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.gpu import check, context
+from experiments.gpu import callbacks, check, context
 from experiments.gpu.check import Part, parse_parts
 from experiments.gpu.context import CheckContext
 from experiments.gpu.equality import largest_difference
@@ -174,3 +174,8 @@ def test_speed_and_synchronizations_of_a_training_are_recorded(dry_run, monkeypa
     rows = read_rows(dry_run.out)
     assert rows[0]["name"] == "dcgan.train, graph, TF32"
     assert json.loads((dry_run.work / "sync-False.json").read_text()) == {"steps": 3, "lines": {}}
+
+
+@pytest.mark.parametrize("name", ["Stopwatch", "SyncCounter"])
+def test_measuring_does_not_make_each_batch_one_step(name):
+    assert getattr(callbacks, name).is_due(None, 1) is False
