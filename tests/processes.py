@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,6 +40,12 @@ def members(group: int) -> list[int]:
     return sorted(pids)
 
 
+def kill_group(group: int) -> None:
+    for pid in members(group):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def accept_ctrl_c() -> None:
     """Restore the handler of a terminal: a background job of a shell ignores Ctrl-C, and so do its children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -48,21 +55,29 @@ def accept_ctrl_c() -> None:
 
 
 def serve() -> None:
-    """Answer requests, which are lines on stdin, on stdout: fork a process, or return the exit code of one."""
+    """Answer requests, which are lines on stdin, on stdout: fork a process, or return the exit code of one.
+
+    At the end of stdin the tests have ended or were killed: kill the forks that are still running.
+    """
     import dcgan.train
     import dcgan.training.run  # noqa: F401
 
     gc.freeze()  # a collection in a forked process would copy all memory
+    running = set()
     for line in sys.stdin:
         request = json.loads(line)
         if "poll" in request:
             pid, status = os.waitpid(request["poll"], os.WNOHANG)
+            running.discard(pid)
             print(os.waitstatus_to_exitcode(status) if pid else "running", flush=True)
             continue
         pid = os.fork()
         if pid == 0:
             run_main(**request)
+        running.add(pid)
         print(pid, flush=True)
+    for pid in running:
+        kill_group(pid)
 
 
 def run_main(arguments: list[str], folder: str, environment: dict[str, str], out: str, err: str) -> NoReturn:
@@ -177,8 +192,7 @@ class PythonProcess:
         return self.out.read_text(), self.err.read_text()
 
     def kill_group(self) -> None:
-        for pid in members(self.pid):
-            os.kill(pid, signal.SIGKILL)
+        kill_group(self.pid)
         self.wait(10)
 
 
