@@ -1,11 +1,16 @@
 """Shared fixtures: small data, and the commands run in this process, as a new one takes ten seconds to import."""
 
+import gc
 import logging
+import math
 import os
+import pickle
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 
@@ -22,6 +27,8 @@ from dcgan.data.pixel_range import PixelRange
 from dcgan.data.torchvision import TorchvisionDataModule
 from dcgan.runs import sweeps as sweeps
 from dcgan.training.run import train as train_run
+from tests import fast_hydra
+from tests.run_files import RUN
 
 REAL_DATA = Path(os.environ.get("DCGAN_DATA_DIR") or Path(__file__).parent.parent / "data")
 
@@ -33,6 +40,25 @@ def idx_bytes(array: np.ndarray) -> bytes:
     """Return the array in the format of MNIST's files."""
     header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     return header + array.tobytes()
+
+
+def pytest_collection_finish() -> None:
+    """Take the objects of the imported packages out of garbage collection, which would go through them many times."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Undo `pytest_collection_finish`."""
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fast_hydra():
+    """Patch Hydra in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        fast_hydra.install(patch)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -88,10 +114,25 @@ def _restore_loggers():
         logging.getLogger(name).setLevel(level)
 
 
+@cache
+def _pickled_config(*overrides: str) -> bytes:
+    """Compose a config once. Many tests use the same."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return pickle.dumps(compose("train", overrides=list(overrides), return_hydra_config=True))
+
+
+def compose_with_choices(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
+    """Return `compose_config(*overrides)`, and the chosen option of each config group."""
+    config = pickle.loads(_pickled_config(*overrides))
+    choices = dict(config.hydra.runtime.choices)
+    with open_dict(config):
+        del config.hydra
+    return config, choices
+
+
 def compose_config(*overrides: str) -> DictConfig:
     """Return the config that `python -m dcgan.train OVERRIDES` would use."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", overrides=list(overrides))
+    return compose_with_choices(*overrides)[0]
 
 
 def options(group: str) -> list[str]:
@@ -115,6 +156,8 @@ Command = Callable[..., Outcome]
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Command:
     """Run `python -m MODULE ARGUMENTS` in an empty folder, in this process: command(module, *arguments)."""
     monkeypatch.chdir(tmp_path)
+    # no note about a slow disk, which other programs may keep busy
+    monkeypatch.setattr("dcgan.training.callbacks.checkpoints.SLOW_SECONDS", math.inf)
 
     def run(module: ModuleType, *arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
@@ -136,6 +179,32 @@ def dcgan_train(command: Command) -> Command:
     return partial(command, train)
 
 
+@pytest.fixture(scope="session")
+def _trained_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.fixture
+def trained_run(dcgan_train: Command, _trained_runs: Path) -> Callable[..., Path]:
+    """Return a function that puts a finished run into a new folder: trained_run(*overrides, folder="run").
+
+    It trains with TINY, RUN and the overrides, or copies the run if an earlier test had the same overrides. So no patch
+    that changes the run may be active.
+    """
+
+    def train_or_copy(*overrides: str, folder: str = "run") -> Path:
+        original = _trained_runs / sha256(" ".join(overrides).encode()).hexdigest()
+        if original.exists():
+            shutil.copytree(original, folder)
+        else:
+            outcome = dcgan_train(*TINY, *RUN, *overrides, f"hydra.run.dir={folder}")
+            assert outcome.code == 0, outcome.err
+            shutil.copytree(folder, original)
+        return Path(folder)
+
+    return train_or_copy
+
+
 @pytest.fixture
 def dcgan_evaluate(command: Command) -> Command:
     return partial(command, evaluate)
@@ -149,16 +218,6 @@ def dcgan_sample(command: Command) -> Command:
 @pytest.fixture
 def dcgan_export(command: Command) -> Command:
     return partial(command, export)
-
-
-def compose_with_choices(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
-    """Return `compose_config(*overrides)`, and the chosen option of each config group."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", overrides=list(overrides), return_hydra_config=True)
-    choices = dict(config.hydra.runtime.choices)
-    with open_dict(config):
-        del config.hydra
-    return config, choices
 
 
 def tiny_run(folder: Path, mnist_root: Path, *overrides: str, sizes: list[str] = TINY) -> Path:

@@ -72,8 +72,8 @@ def test_final_metrics_of_training_equal_those_of_evaluation(dcgan_train, dcgan_
         assert trained[name] == pytest.approx(evaluated[name], rel=1e-6), name
 
 
-def test_metrics_depend_on_seed(dcgan_train, dcgan_evaluate):
-    dcgan_train(*TINY, *RUN, "max_steps=1")
+def test_metrics_depend_on_seed(trained_run, dcgan_evaluate):
+    trained_run("max_steps=1")
     metrics = []
     for seed in (0, 0, 1):
         assert dcgan_evaluate(LAST, f"seed={seed}", "batch_size=5").code == 0
@@ -177,8 +177,8 @@ def test_error_is_one_line(dcgan_evaluate):
     assert len(outcome.err.strip().splitlines()) == 1
 
 
-def test_weights_that_do_not_fit_config_are_rejected(dcgan_train, dcgan_evaluate):
-    dcgan_train(*TINY, *RUN, "max_steps=1")
+def test_weights_that_do_not_fit_config_are_rejected(trained_run, dcgan_evaluate):
+    trained_run("max_steps=1")
     checkpoint = torch.load("run/checkpoints/last.ckpt", weights_only=True)
     checkpoint["config"]["model"]["base_channels"] = 6
     torch.save(checkpoint, "run/checkpoints/last.ckpt")

@@ -18,6 +18,7 @@ from dcgan import explore
 from dcgan.exporting import web_page
 from dcgan.exporting.web_page import Explorer
 from dcgan.sampling.trained_generator import load_generator
+from tests.processes import run_forked
 
 
 def free_port() -> int:
@@ -50,7 +51,7 @@ def wait_for(port: int, process: subprocess.Popen) -> bytes:
 
 
 # in another process, as gradio's threads do not end
-def test_page_serves_images_until_ctrl_c(conditional_run):
+def test_page_serves_images_until_ctrl_c(conditional_run, tmp_path):
     port = free_port()
     arguments = ["-m", "dcgan.explore", f"checkpoint={conditional_run}", "browser=false", f"port={port}"]
     # background jobs of a shell ignore Ctrl-C, and so do their child processes
@@ -69,7 +70,7 @@ def test_page_serves_images_until_ctrl_c(conditional_run):
             )
             assert np.array_equal(shown, np.array(expected[0]))
             assert len(prediction["confidences"]) == 3
-            second = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+            second = run_forked(*arguments, folder=tmp_path)
             assert second.returncode == 1
             assert f"error: port {port} cannot be used" in second.stderr
             assert "Traceback" not in second.stderr

@@ -24,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dcgan.checkpoints.io import read_checkpoint
 from dcgan.common.command import PACKAGE
 from dcgan.common.errors import UserError
+from tests.processes import members
 
 EXIT_SECONDS = 60  # within which all processes of a killed job must end
 MAX_DELAY = 2.0  # seconds from the first sign of a training to its kill
@@ -53,19 +54,6 @@ def start(folder: Path, overrides: list[str]) -> subprocess.Popen[str]:
             cwd=folder, stdout=out, stderr=out, text=True, start_new_session=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
-
-
-def members(group: int) -> list[int]:
-    """Return the IDs of the running processes of a process group, in increasing order."""
-    pids = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
-        except OSError:
-            continue
-        if int(pgrp) == group and state != "Z":
-            pids.append(int(stat.parent.name))
-    return sorted(pids)
 
 
 def rows(run: Path) -> list[dict[str, str]]:

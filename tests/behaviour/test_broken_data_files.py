@@ -246,8 +246,9 @@ def test_pipes_and_folders_are_ignored_and_decompression_bombs_are_broken(folder
     # the size in the header, whose checksum is then wrong; Pillow checks it later or not at all
     bomb[16:24] = (60_000).to_bytes(4, "big") * 2
     (folder / "black" / "bomb.png").write_bytes(bomb)
+    settings = ["data=image_folder", f"data.root={folder}", "data.image_size=8", "data.workers=0"]
     with time_limit():
-        dataset = set_up_data("data=image_folder", f"data.root={folder}", "data.image_size=8").dataset
+        dataset = set_up_data(*settings).dataset
         names = [path.name for path in dataset.paths]
         assert len(names) == 9
         assert "pipe.png" not in names
@@ -262,8 +263,9 @@ def test_link_to_a_pipe_is_ignored_and_postscript_is_not_run(folder, monkeypatch
     (folder / "black" / "script.png").write_text(
         "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 16\n%%EndComments\nshowpage\n%%EOF\n"
     )
+    settings = ["data=image_folder", f"data.root={folder}", "data.image_size=8", "data.workers=0"]
     with time_limit():
-        dataset = set_up_data("data=image_folder", f"data.root={folder}", "data.image_size=8").dataset
+        dataset = set_up_data(*settings).dataset
         names = [path.name for path in dataset.paths]
         assert "link.png" not in names
         script = dataset[names.index("script.png")]

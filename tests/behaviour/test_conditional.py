@@ -168,9 +168,10 @@ def test_resumed_conditional_run_is_bit_identical(dcgan_train):
     assert not different_tensors(weights("uninterrupted"), weights("resumed"))
 
 
-def test_nearest_neighbor_probe_writes_error_rates(dcgan_train, dcgan_evaluate):
-    dcgan_train(*TINY, *RUN, "max_steps=2", "conditional=concat")
-    outcome = dcgan_evaluate("checkpoint=run/checkpoints/last.ckpt", "probe=nearest_neighbour", "evaluator=light")
+def test_nearest_neighbor_probe_writes_error_rates(trained_run, dcgan_evaluate):
+    trained_run("max_steps=1", "conditional=concat")
+    probe = ["probe=nearest_neighbour", "probe.n=500"]
+    outcome = dcgan_evaluate("checkpoint=run/checkpoints/last.ckpt", *probe, "evaluator=light")
     assert outcome.code == 0, outcome.err
     content = json.loads(Path("run/checkpoints/last.evaluation.json").read_text())
     for values in (content["metrics"], content["floor"]):
@@ -178,8 +179,8 @@ def test_nearest_neighbor_probe_writes_error_rates(dcgan_train, dcgan_evaluate):
     assert "nearest_neighbour_error" in outcome.out
 
 
-def test_nearest_neighbor_probe_rejects_unconditional_model(dcgan_train, dcgan_evaluate):
-    dcgan_train(*TINY, *RUN, "max_steps=1")
+def test_nearest_neighbor_probe_rejects_unconditional_model(trained_run, dcgan_evaluate):
+    trained_run("max_steps=1")
     outcome = dcgan_evaluate("checkpoint=run/checkpoints/last.ckpt", "probe=nearest_neighbour", "evaluator=none")
     assert outcome.code == 1
     assert "probe=nearest_neighbour needs a conditional model" in outcome.err
@@ -235,8 +236,8 @@ def test_projection_without_classes_is_rejected(dcgan_train):
     assert "discriminator.projection must be false, or true with classes" in outcome.err
 
 
-def test_label_out_of_range_is_rejected(dcgan_train):
-    dcgan_train(*TINY, *RUN, "max_steps=1", "conditional=concat")
+def test_label_out_of_range_is_rejected(trained_run):
+    trained_run("max_steps=1", "conditional=concat")
     generator = load_generator("run/checkpoints/last.ckpt")
     for label in (10, -1, 2.5, True):
         with pytest.raises(UserError, match="label must be one of 0 to 9"):

@@ -71,7 +71,7 @@ def saved_step(run: Path) -> int:
 
 
 @pytest.mark.parametrize("free", [0, 30_000])
-def test_full_disk_is_reported_and_the_run_can_be_resumed(dcgan_train, monkeypatch, tmp_path, free):
+def test_full_disk_is_reported_and_the_run_can_be_resumed(dcgan_train, monkeypatch, tmp_path, free, trained_run):
     with small_disk(tmp_path / "disk") as shrink:
         run = tmp_path / "disk" / "run"
         with monkeypatch.context() as patch:
@@ -85,7 +85,7 @@ def test_full_disk_is_reported_and_the_run_can_be_resumed(dcgan_train, monkeypat
         shrink(40_000_000)
         outcome = dcgan_train("ckpt_path=auto", "max_steps=9", f"hydra.run.dir={run}")
         assert outcome.code == 0, outcome.err
-        dcgan_train(*OFTEN, "max_steps=9", "hydra.run.dir=uninterrupted")
+        trained_run("max_steps=9", folder="uninterrupted")
         assert different_tensors(weights("uninterrupted"), weights(run)) == []
 
 
@@ -122,7 +122,7 @@ def test_missing_run_folder_is_reported_and_the_state_in_memory_is_saved(dcgan_t
     assert f"last.ckpt, which holds step {step}" in outcome.err
 
 
-def test_step_is_saved_if_an_error_follows_it(dcgan_train, monkeypatch):
+def test_step_is_saved_if_an_error_follows_it(dcgan_train, monkeypatch, trained_run):
     def fail():
         raise LookupError("a bug")
 
@@ -133,11 +133,11 @@ def test_step_is_saved_if_an_error_follows_it(dcgan_train, monkeypatch):
     assert saved_step(Path("run")) == 7
     outcome = dcgan_train("ckpt_path=run/checkpoints/last.ckpt")
     assert outcome.code == 0, outcome.err
-    dcgan_train(*TINY, *RUN, "max_steps=12", "metrics.every_n_steps=5", "hydra.run.dir=uninterrupted")
+    trained_run("max_steps=12", folder="uninterrupted")
     assert different_tensors(weights("uninterrupted"), weights()) == []
 
 
-def test_last_complete_step_is_saved_if_an_error_interrupts_the_next_one(dcgan_train, monkeypatch, capfd):
+def test_last_complete_step_is_saved_if_an_error_interrupts_the_next_one(dcgan_train, monkeypatch, capfd, trained_run):
     monkeypatch.setattr(checkpoints, "COPY_EVERY_N_STEPS", 5)
     generator, calls = NonSaturating.generator, []
 
@@ -154,7 +154,7 @@ def test_last_complete_step_is_saved_if_an_error_interrupts_the_next_one(dcgan_t
     assert "note: fix that and resume with ckpt_path=" in capfd.readouterr().err
     assert 5 <= saved_step(Path("run")) < 8
     assert dcgan_train("ckpt_path=run/checkpoints/last.ckpt").code == 0
-    dcgan_train(*TINY, *RUN, "max_steps=12", "hydra.run.dir=uninterrupted")
+    trained_run("max_steps=12", folder="uninterrupted")
     assert different_tensors(weights("uninterrupted"), weights()) == []
 
 

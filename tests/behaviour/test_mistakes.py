@@ -124,7 +124,7 @@ def test_diverging_run_stops_and_keeps_the_last_good_checkpoint(dcgan_train):
     assert all(value.isfinite().all() for value in checkpoint["state_dict"].values() if value.is_floating_point())
 
 
-def test_last_good_state_is_saved_from_memory(dcgan_train, monkeypatch):
+def test_last_good_state_is_saved_from_memory(dcgan_train, monkeypatch, trained_run):
     monkeypatch.setattr("dcgan.training.callbacks.checkpoints.COPY_EVERY_N_STEPS", 3)
     generator, calls = NonSaturating.generator, []
 
@@ -140,5 +140,5 @@ def test_last_good_state_is_saved_from_memory(dcgan_train, monkeypatch):
     assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["step"] == 6
     monkeypatch.setattr(NonSaturating, "generator", generator)
     assert dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_epochs=1").code == 0
-    dcgan_train(*TINY, *RUN, "max_epochs=1", "hydra.run.dir=uninterrupted")
+    trained_run("max_epochs=1", folder="uninterrupted")
     assert different_tensors(weights("uninterrupted"), weights("run")) == []

@@ -1,8 +1,6 @@
 """NaN and infinity in the data, a loss or a gradient: the error names the step, and the last good state is saved."""
 
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +10,7 @@ from dcgan.checkpoints.io import read_checkpoint
 from dcgan.data.pixel_range import PixelRange
 from dcgan.losses.adversarial import NonSaturating
 from tests.conftest import TINY
+from tests.processes import run_two_ranks
 from tests.run_files import RUN, different_tensors, weights
 
 STEPS = [*TINY, *RUN, "max_steps=12", "evaluator=none", "checkpoints.every_n_steps=2"]
@@ -83,7 +82,7 @@ NOT_FINITE = "the discriminator's outputs for the real images are not finite"
     ids=["nan data", "inf data", "nan loss_d", "inf loss_g", "gradient of d", "gradient of g", "found at once"],
 )
 def test_error_names_step_and_cause_and_the_last_good_state_is_saved(
-    dcgan_train, monkeypatch, break_run, log_every, expected
+    dcgan_train, monkeypatch, break_run, log_every, expected, trained_run
 ):
     with monkeypatch.context() as patch:
         break_run(patch)
@@ -99,7 +98,7 @@ def test_error_names_step_and_cause_and_the_last_good_state_is_saved(
     if log_every == 5:
         return
     assert dcgan_train("ckpt_path=run/checkpoints/last.ckpt").code == 0
-    dcgan_train(*STEPS, "hydra.run.dir=uninterrupted")
+    trained_run("max_steps=12", folder="uninterrupted")
     assert different_tensors(weights("uninterrupted"), weights()) == []
 
 
@@ -119,10 +118,7 @@ if __name__ == "__main__":
 
 def test_both_ranks_stop_if_the_loss_of_one_is_not_finite(tmp_path, mnist_root):
     (tmp_path / "broken.py").write_text(BROKEN_ON_RANK_1)
-    done = subprocess.run(
-        [sys.executable, "broken.py", *STEPS, "trainer=ddp_cpu", f"data.root={mnist_root}"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run_two_ranks("broken.py", *STEPS, "trainer=ddp_cpu", f"data.root={mnist_root}", folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr.count("at step 7 loss_d was") == 1
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["step"] == 6

@@ -13,10 +13,9 @@ import pytest
 import torch
 
 from tests.conftest import TINY, idx_bytes
-from tests.run_files import different_tensors, weights
+from tests.processes import ERR, OUT, ROOT, run_forked, run_two_ranks
+from tests.run_files import copy_run_at, different_tensors, weights
 from tests.torture import differences
-
-ROOT = Path(__file__).parents[2]
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -79,8 +78,9 @@ def ranks(tmp_path_factory, mnist_root):
     """Two gloo ranks, one epoch of a conditional model: 64 images, a batch of 8 per rank, 4 steps."""
     folder = tmp_path_factory.mktemp("ddp")
     (folder / "spy.py").write_text(SPY)
-    command = [sys.executable, "spy.py", *TINY, *SETTINGS, "hydra.run.dir=run"]
-    done = run(*command, cwd=folder, DCGAN_DATA_DIR=str(mnist_root))
+    command = ["spy.py", *TINY, *SETTINGS, "hydra.run.dir=run"]
+    done = run_forked(*command, folder=folder, DCGAN_DATA_DIR=str(mnist_root))
+    assert done.returncode == 0, done.stderr
     return folder, done, [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 
@@ -170,7 +170,7 @@ def test_torchrun_is_equivalent_to_the_built_in_launcher(ranks, mnist_root):
     run(*command, cwd=folder, DCGAN_DATA_DIR=str(mnist_root), OMP_NUM_THREADS="1")
     (run_dir,) = folder.glob("runs/*/*")
     assert different_tensors(weights(folder / "run"), weights(run_dir)) == []
-    assert sorted(path.name for path in folder.iterdir()) == ["rank0.pt", "rank1.pt", "run", "runs", "spy.py"]
+    assert {path.name for path in folder.iterdir()} == {"rank0.pt", "rank1.pt", "run", "runs", "spy.py", OUT, ERR}
 
 
 COPY = """
@@ -187,11 +187,10 @@ def test_killed_run_of_two_ranks_ends_as_an_uninterrupted_one(tmp_path, mnist_ro
     (tmp_path / "copy_run.py").write_text(COPY)
     settings = ["trainer=ddp_cpu", "max_epochs=2", "ema.decay=0.9", "discriminator.dropout=0.3", "log.every_n_steps=3"]
     settings += ["checkpoints.every_n_steps=1", "metrics.every_n_steps=3", "hydra.run.dir=uninterrupted"]
-    environment = {"DCGAN_DATA_DIR": str(mnist_root), "PYTHONPATH": str(ROOT)}
-    run(sys.executable, "copy_run.py", *TINY, *settings, cwd=tmp_path, **environment)
+    run_two_ranks("copy_run.py", *TINY, *settings, folder=tmp_path, DCGAN_DATA_DIR=str(mnist_root)).check_returncode()
     killed = tmp_path / "uninterrupted_at_4"
-    command = [sys.executable, "-m", "dcgan.train", f"ckpt_path={killed}/checkpoints/last.ckpt", "trainer=ddp_cpu"]
-    run(*command, cwd=tmp_path, **environment)
+    command = ["-m", "dcgan.train", f"ckpt_path={killed}/checkpoints/last.ckpt", "trainer=ddp_cpu"]
+    run_two_ranks(*command, folder=tmp_path, DCGAN_DATA_DIR=str(mnist_root)).check_returncode()
     assert differences(tmp_path / "uninterrupted", killed) == []
 
 
@@ -210,25 +209,25 @@ def test_ranks_with_different_data_are_rejected_instead_of_blocking(tmp_path, mn
         raw = Path(shutil.copytree(mnist_root, tmp_path / "data" / str(rank))) / "MNIST" / "raw"
         (raw / "train-images-idx3-ubyte").write_bytes(idx_bytes(np.zeros((n, 28, 28), dtype=np.uint8)))
         (raw / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(n, dtype=np.uint8)))
-    done = subprocess.run(
-        [sys.executable, "other.py", *TINY, "trainer=ddp_cpu", "hydra.run.dir=run", "evaluator=none"], cwd=tmp_path,
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run_two_ranks("other.py", *TINY, "trainer=ddp_cpu", "hydra.run.dir=run", "evaluator=none", folder=tmp_path)
     assert done.returncode == 1
     assert "error: the ranks differ in their images (64, 40): give all ranks the same data" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_run_can_be_resumed_with_another_number_of_ranks(tmp_path, mnist_root):
+def test_run_can_be_resumed_with_another_number_of_ranks(dcgan_train, tmp_path, mnist_root):
     """An epoch of 64 images is 8 steps of one rank or 4 of two. The run is killed in the middle of the second epoch."""
     killed_at, last_step = 12, 12 + 2 + 4
-    (tmp_path / "copy_run.py").write_text(COPY.replace("(4)", f"({killed_at})"))
     settings = [*TINY, "evaluator=none", "samples.steps=[]", "max_epochs=3", "checkpoints.every_n_steps=1"]
-    environment = {"DCGAN_DATA_DIR": str(mnist_root), "PYTHONPATH": str(ROOT)}
-    run(sys.executable, "copy_run.py", *settings, "trainer=cpu", "hydra.run.dir=run", cwd=tmp_path, **environment)
+    undo = copy_run_at(killed_at)
+    try:
+        assert dcgan_train(*settings, "trainer=cpu", "hydra.run.dir=run").code == 0
+    finally:
+        undo()
     path = tmp_path / f"run_at_{killed_at}" / "checkpoints" / "last.ckpt"
-    command = [sys.executable, "-m", "dcgan.train", f"ckpt_path={path}", "trainer=ddp_cpu"]
-    done = run(*command, cwd=tmp_path, **environment)
+    command = ["-m", "dcgan.train", f"ckpt_path={path}", "trainer=ddp_cpu"]
+    done = run_two_ranks(*command, folder=tmp_path, DCGAN_DATA_DIR=str(mnist_root))
+    assert done.returncode == 0, done.stderr
     assert torch.load(path, weights_only=True)["step"] == last_step
     note = "note: 2 processes after 1: the run is no longer bit-identical to an uninterrupted one\n"
     assert done.stderr == note
@@ -238,8 +237,8 @@ def test_run_of_one_process_writes_everything_in_each_slurm_task(tmp_path, mnist
     """`srun -n2` may start two runs of one process each: both are rank 0 of their own run."""
     settings = [*TINY, "trainer=cpu", "max_steps=2", "samples.steps=[0]", "hydra.run.dir=run"]
     slurm = {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_JOB_NAME": "train"}
-    environment = {"DCGAN_DATA_DIR": str(mnist_root)} | slurm
-    done = run(sys.executable, "-m", "dcgan.train", *settings, cwd=tmp_path, **environment)
+    done = run_forked("-m", "dcgan.train", *settings, folder=tmp_path, DCGAN_DATA_DIR=str(mnist_root), **slurm)
+    assert done.returncode == 0, done.stderr
     assert "step 2/2" in done.stdout
     written = ("summary.json", "metrics.csv", ".hydra/config.yaml", "checkpoints/last.ckpt", "checkpoints/best.ckpt")
     for name in (*written, "samples/step_000000.png", "samples/step_000002.png"):
@@ -272,12 +271,10 @@ def test_wheel_trains_in_another_folder(installed, mnist_root):
     folder, commands = installed
     other = folder / "other"
     other.mkdir()
-    module = run(commands / "python", "-c", "import dcgan; print(dcgan.__file__)", cwd=other).stdout
+    environment = {"DCGAN_DATA_DIR": str(mnist_root), "PYTHONPATH": ""}
+    module = run(commands / "python", "-c", "import dcgan; print(dcgan.__file__)", cwd=other, **environment).stdout
     assert str(folder / "venv") in module
-    run(
-        commands / "dcgan-train", *TINY, "trainer=cpu", "max_steps=2", "hydra.run.dir=run",
-        cwd=other, DCGAN_DATA_DIR=str(mnist_root),
-    )  # fmt: skip
+    run(commands / "dcgan-train", *TINY, "trainer=cpu", "max_steps=2", "hydra.run.dir=run", cwd=other, **environment)
     assert torch.load(other / "run" / "checkpoints" / "last.ckpt", weights_only=True)["step"] == 2
     assert (other / "run" / "checkpoints" / "best.ckpt").exists()  # the wheel contains the judge
 
@@ -285,9 +282,8 @@ def test_wheel_trains_in_another_folder(installed, mnist_root):
 def test_demo_uses_the_embedded_digits_if_mnist_cannot_be_downloaded(tmp_path):
     settings = [*TINY, "max_steps=2", "hydra.run.dir=run", "samples.steps=[0]"]
     blocked = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
-    done = run(
-        sys.executable, "-m", "dcgan.demo", *settings, cwd=tmp_path, DCGAN_DATA_DIR=str(tmp_path / "no"), **blocked
-    )
+    done = run_forked("-m", "dcgan.demo", *settings, folder=tmp_path, DCGAN_DATA_DIR=str(tmp_path / "no"), **blocked)
+    assert done.returncode == 0, done.stderr
     assert "cannot be downloaded: using scikit-learn's digits (data=digits)" in done.stdout
     assert "on digits" in done.stdout
     assert "tensorboard --logdir run" in done.stdout

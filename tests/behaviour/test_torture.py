@@ -6,9 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.processes import ERR, ForkedProcess
 from tests.torture import SETTINGS, differences, torture
 
 SHORT = [*SETTINGS, "trainer=cpu", "data.limit=64", "metrics.n=16", "data.batch_size=8"]
+
+
+def start_forked(folder: Path, overrides: list[str]) -> ForkedProcess:
+    """Do the same as `tests.torture.start` without the imports of a new interpreter."""
+    (folder / "out.txt").unlink(missing_ok=True)
+    (folder / "out.txt").symlink_to(ERR)
+    return ForkedProcess(["-m", "dcgan.train", *overrides, "hydra.run.dir=run", "ckpt_path=auto"], folder)
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +25,9 @@ def runs(tmp_path_factory, mnist_root):
     overrides = [*SHORT, f"data.root={mnist_root}", "max_steps=200"]
     for name in ("killed", "uninterrupted"):
         (folder / name).mkdir()
-    report = torture(folder / "killed", 1, 0, overrides)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.torture.start", start_forked)
+        report = torture(folder / "killed", 1, 0, overrides)
     torture(folder / "uninterrupted", 0, 0, overrides)
     return folder, report
 

@@ -10,11 +10,10 @@ from dcgan.evaluation.probes import LinearProbe, NearestNeighborProbe, pooled_fe
 from dcgan.models.layers import hidden_activations
 from tests.building import build_networks
 from tests.conftest import TINY
-from tests.run_files import RUN
 
 
-def test_linear_probe_writes_accuracy_and_baseline(dcgan_train, dcgan_evaluate):
-    dcgan_train(*TINY, *RUN, "max_steps=2")
+def test_linear_probe_writes_accuracy_and_baseline(trained_run, dcgan_evaluate):
+    trained_run("max_steps=2")
     outcome = dcgan_evaluate("checkpoint=run/checkpoints/last.ckpt", "probe=true", "evaluator=light")
     assert outcome.code == 0, outcome.err
     content = json.loads(Path("run/checkpoints/last.evaluation.json").read_text())

@@ -6,8 +6,6 @@ import torch
 
 from dcgan.common.errors import UserError
 from dcgan.evaluation.targets import read_samples
-from tests.conftest import TINY
-from tests.run_files import RUN
 
 
 def random_pixels(*shape: int) -> np.ndarray:
@@ -56,8 +54,8 @@ def test_other_arrays_are_rejected(tmp_path, array, message):
     assert "\n" not in str(error.value)
 
 
-def test_checkpoint_is_evaluated_on_its_own_data_only(dcgan_train, dcgan_evaluate):
-    dcgan_train(*TINY, *RUN, "max_steps=1")
+def test_checkpoint_is_evaluated_on_its_own_data_only(trained_run, dcgan_evaluate):
+    trained_run("max_steps=1")
     checkpoint = "checkpoint=run/checkpoints/last.ckpt"
     assert "was trained on data=mnist, not on kmnist" in dcgan_evaluate(checkpoint, "data=kmnist").err
     assert "data.image_size is set by the checkpoint" in dcgan_evaluate(checkpoint, "data.image_size=32").err

@@ -1,12 +1,9 @@
 import json
 from pathlib import Path
 
-from tests.conftest import TINY
-from tests.run_files import RUN
 
-
-def test_model_card_has_the_metrics_of_these_weights(dcgan_train, dcgan_evaluate, dcgan_export):
-    dcgan_train(*TINY, *RUN, "max_steps=2")
+def test_model_card_has_the_metrics_of_these_weights(dcgan_train, dcgan_evaluate, dcgan_export, trained_run):
+    trained_run("max_steps=2")
     last = "checkpoint=run/checkpoints/last.ckpt"
     dcgan_export(last, "out=before")
     assert "Not evaluated: `python -m dcgan.evaluate" in Path("before/README.md").read_text()

@@ -40,8 +40,8 @@ def test_temporary_files_of_a_killed_training_are_removed(tmp_path):
         assert list(tmp_path.rglob("*.tmp")) == [evaluation]
 
 
-def test_run_in_a_folder_with_checkpoints_is_rejected(dcgan_train):
-    dcgan_train(*TINY, *RUN, "max_steps=1")
+def test_run_in_a_folder_with_checkpoints_is_rejected(dcgan_train, trained_run):
+    trained_run("max_steps=1")
     before = weights()
     outcome = dcgan_train(*TINY, *RUN, "max_steps=2", "seed=1")
     assert outcome.code == 1
@@ -49,7 +49,7 @@ def test_run_in_a_folder_with_checkpoints_is_rejected(dcgan_train):
     assert different_tensors(before, weights()) == []
     assert "seed: 0" in Path("run/.hydra/config.yaml").read_text()
     # also if it resumes from another folder
-    dcgan_train(*TINY, *RUN, "max_steps=1", "hydra.run.dir=other")
+    trained_run("max_steps=1", folder="other")
     outcome = dcgan_train("ckpt_path=other/checkpoints/last.ckpt", "hydra.run.dir=run", "max_steps=2")
     assert outcome.code == 1
     assert different_tensors(before, weights()) == []

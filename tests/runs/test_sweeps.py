@@ -1,10 +1,7 @@
 """Sweeps: the folders of their jobs, failed jobs, and resume after a kill."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,9 +13,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from dcgan import train
 from dcgan.common.command import CONF, group_overrides
 from dcgan.runs.sweeps import job_name, name_sweep
+from dcgan.training.run import train as run_training
 from tests.conftest import TINY, compose_config
+from tests.processes import ForkedProcess, members, run_forked
 from tests.run_files import different_tensors, weights
-from tests.torture import members
 
 RUN = ["trainer=cpu", "max_steps=2", "samples.steps=[0]"]
 
@@ -149,22 +147,34 @@ def test_job_with_other_settings_than_its_folder_is_rejected(dcgan_train):
     assert dcgan_train(*command, "log.every_n_steps=7").code == 0  # does not affect the results
 
 
+HANG = """
+import time
+from dcgan import train
+from dcgan.gan import GAN
+step = GAN.training_step
+def hang(self, batch, batch_idx):
+    if self.seed == 1 and self.step == 15:
+        open("hanging", "w").close()
+        time.sleep(600)
+    return step(self, batch, batch_idx)
+GAN.training_step = hang
+train.main()
+"""
+
+
 def test_rerun_of_a_killed_sweep_resumes_its_unfinished_job(tmp_path, mnist_root, dcgan_train):
-    settings = [*TINY, "trainer=cpu", "evaluator=none", "samples.steps=[0,40]", "checkpoints.every_n_steps=10"]
-    command = ["-m", *settings, "max_steps=150", "seed=0,1,2", "sweep.name=mine", "skip_finished=true"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dcgan.train", *command], cwd=tmp_path, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, env=os.environ | {"DCGAN_DATA_DIR": str(mnist_root)},
-    )  # fmt: skip
+    (tmp_path / "hang.py").write_text(HANG)
+    settings = [*TINY, "trainer=cpu", "evaluator=none", "samples.steps=[0]", "checkpoints.every_n_steps=10"]
+    command = ["-m", *settings, "max_steps=20", "seed=0,1,2", "sweep.name=mine", "skip_finished=true"]
+    process = ForkedProcess(["hang.py", *command], tmp_path, DCGAN_DATA_DIR=str(mnist_root))
     first, second, third = (Path("runs/sweeps/mine") / f"seed={seed}" for seed in (0, 1, 2))
     try:
-        for _ in range(1200):
-            if (second / "samples" / "step_000040.png").exists():
-                break
-            time.sleep(0.05)
+        end = time.monotonic() + 120
+        while not Path("hanging").exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
     finally:
-        process.kill()
-        process.wait()
+        process.kill_group()
     before = (first / "summary.json").read_bytes()
     assert not (second / "summary.json").exists()
     assert not third.exists()
@@ -172,10 +182,10 @@ def test_rerun_of_a_killed_sweep_resumes_its_unfinished_job(tmp_path, mnist_root
     assert outcome.code == 0, outcome.err
     assert "finished     seed=0" in outcome.out
     (resume,) = [line for line in outcome.out.splitlines() if line.startswith("resume       ")]
-    assert f"{second}/checkpoints/last.ckpt" in resume
+    assert f"{second}/checkpoints/last.ckpt, step 10" in resume
     assert (first / "summary.json").read_bytes() == before
-    assert json.loads((third / "summary.json").read_text())["step"] == 150
-    dcgan_train(*settings, "max_steps=150", "seed=1", "hydra.run.dir=uninterrupted")
+    assert json.loads((third / "summary.json").read_text())["step"] == 20
+    dcgan_train(*settings, "max_steps=20", "seed=1", "hydra.run.dir=uninterrupted")
     assert different_tensors(weights("uninterrupted"), weights(second)) == []
 
 
@@ -206,10 +216,8 @@ def test_jobs_alternate_between_gpus(monkeypatch, trainer, expected):
 
 
 def test_joblib_launcher_runs_jobs_in_parallel(tmp_path, mnist_root):
-    command = [sys.executable, "-m", "dcgan.train", "-m", *TINY, *RUN, "seed=0,1,-1", "hydra/launcher=joblib"]
-    done = subprocess.run(
-        [*command, "hydra.launcher.n_jobs=2"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
-    )
+    command = ["-m", "dcgan.train", "-m", *TINY, *RUN, "seed=0,1,-1", "hydra/launcher=joblib"]
+    done = run_forked(*command, "hydra.launcher.n_jobs=2", folder=tmp_path, DCGAN_DATA_DIR=str(mnist_root))
     (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
     assert folders(sweep) == ["seed=-1", "seed=0", "seed=1"]
     for seed in (0, 1):
@@ -220,14 +228,11 @@ def test_joblib_launcher_runs_jobs_in_parallel(tmp_path, mnist_root):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_jobs_of_a_parallel_sweep_end_with_it_and_are_resumed(tmp_path, mnist_root, dcgan_train, number):
+def test_jobs_of_a_parallel_sweep_end_with_it_and_are_resumed(tmp_path, mnist_root, dcgan_train, monkeypatch, number):
     settings = [*TINY, "trainer=cpu", "evaluator=none", "samples.steps=[0,40]", "sweep.name=mine", "skip_finished=true"]
-    command = ["-m", *settings, "max_steps=500"]
+    command = ["-m", *settings, "max_steps=100000"]
     parallel = ["seed=0,1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dcgan.train", *command, *parallel], cwd=tmp_path, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, env=os.environ | {"DCGAN_DATA_DIR": str(mnist_root)}, start_new_session=True,
-    )  # fmt: skip
+    process = ForkedProcess(["-m", "dcgan.train", *command, *parallel], tmp_path, DCGAN_DATA_DIR=str(mnist_root))
     sweep = Path("runs/sweeps/mine")
     try:
         end = time.monotonic() + 120
@@ -236,17 +241,25 @@ def test_jobs_of_a_parallel_sweep_end_with_it_and_are_resumed(tmp_path, mnist_ro
             time.sleep(0.05)
         process.send_signal(number)
         process.wait(10)
+        resumed = []
+
+        def train_two_steps(cfg, run_dir, choices, gpu, resume):
+            resumed.append(resume.step)
+            cfg.max_steps = resume.step + 2
+            return run_training(cfg, run_dir, choices, gpu, resume)
+
+        monkeypatch.setattr("dcgan.training.run.train", train_two_steps)
         outcome = dcgan_train(*command, "seed=0,1")
         assert outcome.code == 0, outcome.err
-        assert outcome.out.count("resume       ") == 2  # each has saved its state
+        assert outcome.out.count("resume       ") == 2
+        assert min(resumed) >= 40  # each has saved its state at its end
         end = time.monotonic() + 30
         while members(process.pid):
             assert time.monotonic() < end, f"processes {members(process.pid)} are still running"
             time.sleep(0.05)
         assert not (sweep / "seed=2").exists()
     finally:
-        for pid in members(process.pid):
-            os.kill(pid, signal.SIGKILL)
+        process.kill_group()
 
 
 def test_sweep_folders_are_below_runs_sweeps():

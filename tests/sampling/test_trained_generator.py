@@ -67,11 +67,15 @@ def test_image_i_does_not_depend_on_n(plain_run):
         assert torch.equal(g.sample(n, seed=3, batch_size=16), many[:n])
 
 
+@pytest.fixture(scope="module")
+def wide_generator(tmp_path_factory, mnist_root):
+    sizes = ["model.base_channels=32", "model.hidden_width=256"]
+    return load_generator(tiny_run(tmp_path_factory.mktemp("wide"), mnist_root, "max_steps=1", *sizes))
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_batch_size_changes_few_pixels_by_one(batch_size, tmp_path, mnist_root):
-    run = tiny_run(tmp_path, mnist_root, "max_steps=1", "model.base_channels=32", "model.hidden_width=256")
-    g = load_generator(run)
-    a, b = g.sample(300, batch_size=200).int(), g.sample(300, batch_size=batch_size).int()
+def test_batch_size_changes_few_pixels_by_one(wide_generator, batch_size):
+    a, b = (wide_generator.sample(300, batch_size=n).int() for n in (200, batch_size))
     assert (a - b).abs().max() <= 1
     assert (a != b).double().mean() < 1e-5
 

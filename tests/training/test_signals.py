@@ -15,15 +15,10 @@ from PIL import Image
 
 from dcgan.training.signals import SignalHandler
 from tests.conftest import TINY
+from tests.processes import ForkedProcess, PythonProcess, members, run_forked
 from tests.run_files import different_tensors, weights
-from tests.torture import members
 
 ENDLESS = [*TINY, "hydra.run.dir=run", "max_steps=100000", "samples.steps=[0,10]", "evaluator=none"]
-
-
-def accept_ctrl_c() -> None:
-    """Restore the handler of a terminal: a background job of a shell ignores Ctrl-C, and so do its children."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
@@ -33,32 +28,27 @@ def training(
     *overrides: str,
     command: tuple[str, ...] = ("-m", "dcgan.train"),
     started_file: str = "run/samples/step_000010.png",
+    kind: type[PythonProcess] = ForkedProcess,
     **environment: str,
-) -> Iterator[subprocess.Popen[str]]:
+) -> Iterator[PythonProcess]:
     """Run the command and yield its process when it has written `started_file`. Its processes are killed at the end."""
-    process = subprocess.Popen(
-        [sys.executable, *command, *ENDLESS, *overrides],
-        cwd=folder, env=os.environ | {"DCGAN_DATA_DIR": str(root)} | environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=accept_ctrl_c,
-    )  # fmt: skip
+    process = kind([*command, *ENDLESS, *overrides], folder, DCGAN_DATA_DIR=str(root), **environment)
     try:
         wait_for(folder / started_file, process)
         yield process
     finally:
-        for pid in members(process.pid):
-            os.kill(pid, signal.SIGKILL)
-        process.communicate(timeout=10)
+        process.kill_group()
 
 
-def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:
+def wait_for(path: Path, process: PythonProcess, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, process.communicate(timeout=10)
         assert time.monotonic() < end, f"{path} does not appear"
         time.sleep(0.05)
 
 
-def assert_gone(process: subprocess.Popen[str]) -> None:
+def assert_gone(process: PythonProcess) -> None:
     """Assert that all processes of the run end within 10 seconds."""
     end = time.monotonic() + 10
     while members(process.pid):
@@ -99,6 +89,7 @@ train.main()
 """
 
 
+# a new interpreter, which must also end without an error
 @pytest.mark.parametrize("full", [False, True])
 def test_training_continues_if_its_output_cannot_be_written(tmp_path, mnist_root, full):
     """The reader of a pipe has ended, or the disk of a log is full."""
@@ -120,7 +111,7 @@ def test_signal_to_the_data_workers_loses_no_step(tmp_path, mnist_root):
     for i in range(16):
         Image.new("L", (8, 8), 8 * i).save(tmp_path / "pictures" / f"{i}.png")
     folder = ["data=image_folder", "data.root=pictures", "data.image_size=8", "data.workers=2", "trainer=cpu"]
-    with training(tmp_path, mnist_root, *folder) as process:
+    with training(tmp_path, mnist_root, *folder, kind=PythonProcess) as process:
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -152,10 +143,8 @@ def test_ctrl_c_before_the_training_prints_no_traceback(tmp_path):
     """Such as while the data are read."""
     late = "import signal, sys\nsys.argv[1:] = ['max_steps=1', 'hydra.run.dir=run']\nfrom dcgan import train\n"
     late += "def wait(*_): signal.raise_signal(signal.SIGINT)\ntrain.run_job = wait\ntrain.main()\n"
-    done = subprocess.run(
-        [sys.executable, "-c", late], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
-        preexec_fn=accept_ctrl_c,
-    )  # fmt: skip
+    (tmp_path / "late.py").write_text(late)
+    done = run_forked("late.py", folder=tmp_path)
     assert done.returncode == 130
     assert done.stderr == "error: interrupted\n"
 
@@ -176,7 +165,7 @@ def test_rank_ends_if_its_launcher_is_killed_before_they_are_connected(tmp_path,
         while len(members(process.pid)) < 2 and time.monotonic() < end:
             time.sleep(0.05)
         assert len(members(process.pid)) == 2
-        process.kill()
+        process.send_signal(signal.SIGKILL)
         _, err = process.communicate(timeout=60)
         assert_gone(process)
     assert "rank 0 of this run" in err
@@ -229,11 +218,8 @@ def test_slurm_job_is_requeued_and_the_same_command_resumes(tmp_path, mnist_root
     at = torch.load(saved, weights_only=True)["step"]
     assert at == saved_step(tmp_path) >= 10
     (tmp_path / "run" / "checkpoints" / "last.ckpt").unlink()  # this project's, of the same step
-    done = subprocess.run(
-        [sys.executable, "-m", "dcgan.train", *ENDLESS, "trainer=cpu", "ckpt_path=auto", f"max_steps={at + 9}"],
-        cwd=tmp_path, env=os.environ | {"DCGAN_DATA_DIR": str(mnist_root)} | environment, capture_output=True,
-        text=True, timeout=120, check=False,
-    )  # fmt: skip
+    again = ["-m", "dcgan.train", *ENDLESS, "trainer=cpu", "ckpt_path=auto", f"max_steps={at + 9}"]
+    done = run_forked(*again, folder=tmp_path, DCGAN_DATA_DIR=str(mnist_root), **environment)
     assert done.returncode == 0, done.stderr
     assert f"resume       {saved}, step {at}" in done.stdout
     overrides = [*ENDLESS, "trainer=cpu", f"max_steps={at + 9}", "hydra.run.dir=uninterrupted"]

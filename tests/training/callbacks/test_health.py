@@ -20,7 +20,7 @@ from tests.run_files import RUN, events
 
 # small, but its samples differ from each other after 30 steps
 DIGITS = ["data=digits", "data.batch_size=32", "model.base_channels=8", "model.latent_dim=16", "model.hidden_width=64"]
-LEARNS = [*DIGITS, "samples.n=32", "trainer=cpu", "hydra.run.dir=run", "samples.steps=[0]"]
+LEARNS = [*DIGITS, "samples.n=32", "trainer=cpu", "hydra.run.dir=run", "samples.steps=[]"]
 CHECKS = ["log.every_n_steps=2", "log.activity_every_n_steps=1000", "evaluator=none", "health.patience=20"]
 QUICK = [*LEARNS, *CHECKS, "max_steps=60"]
 HEALTHY_LR = "optimizer.lr=2e-3"

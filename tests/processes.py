@@ -1,0 +1,240 @@
+"""Real processes that run `python ARGUMENTS`: new interpreters, or forks of one that has imported torch and Lightning.
+
+These imports take eight seconds of CPU time, and a fork does without them. Use a fork for a test of signals, kills,
+exit codes or several ranks. Start a new interpreter for a test of its start or its end, of a signal to its whole
+process group, of torchrun, of the wheel, or of what a user types.
+"""
+
+import atexit
+import gc
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+ROOT = Path(__file__).parents[1]
+OUT, ERR = "process_out.txt", "process_err.txt"
+
+
+def members(group: int) -> list[int]:
+    """Return the IDs of the running processes of a process group, in increasing order."""
+    pids = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(pgrp) == group and state != "Z":
+            pids.append(int(stat.parent.name))
+    return sorted(pids)
+
+
+def kill_group(group: int) -> None:
+    for pid in members(group):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def accept_ctrl_c() -> None:
+    """Restore the handler of a terminal: a background job of a shell ignores Ctrl-C, and so do its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# --- the server, which is the process that is forked
+
+
+def serve() -> None:
+    """Answer requests, which are lines on stdin, on stdout: fork a process, or return the exit code of one.
+
+    At the end of stdin the tests have ended or were killed: kill the forks that are still running.
+    """
+    import dcgan.train
+    import dcgan.training.run  # noqa: F401
+
+    gc.freeze()  # a collection in a forked process would copy all memory
+    running = set()
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "poll" in request:
+            pid, status = os.waitpid(request["poll"], os.WNOHANG)
+            running.discard(pid)
+            print(os.waitstatus_to_exitcode(status) if pid else "running", flush=True)
+            continue
+        pid = os.fork()
+        if pid == 0:
+            run_main(**request)
+        running.add(pid)
+        print(pid, flush=True)
+    for pid in running:
+        kill_group(pid)
+
+
+def run_main(arguments: list[str], folder: str, environment: dict[str, str], out: str, err: str) -> NoReturn:
+    """Run `python ARGUMENTS` in this process and end it as the interpreter would."""
+    os.setsid()
+    os.chdir(folder)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for descriptor, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    os.environ.clear()
+    os.environ.update(environment)
+    accept_ctrl_c()
+    code = 0
+    try:
+        if arguments[0] == "-m":
+            sys.argv = arguments[1:]
+            sys.modules.pop(arguments[1], None)  # runpy warns if it is imported already
+            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = arguments
+            runpy.run_path(arguments[0], run_name="__main__")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    # as at the end of an interpreter, without the release of all memory, which takes two seconds
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        code = 120
+    sys.stderr.flush()
+    os._exit(code)
+
+
+@cache
+def server() -> subprocess.Popen[str]:
+    """Start the server. It ends with this process, which closes its stdin."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "from tests.processes import serve; serve()"],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+
+
+def ask(**request: Any) -> int | None:
+    """Send a request to the server. Return its answer, None for a process that is running."""
+    process = server()
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.flush()
+    answer = process.stdout.readline().strip()
+    return None if answer == "running" else int(answer)
+
+
+# --- what the tests use
+
+
+class PythonProcess:
+    """A new interpreter, with the methods of `subprocess.Popen` that the tests use. It leads a process group.
+
+    Args:
+        arguments: What follows `python` on the command line.
+        folder: The working directory, which also gets two files with the output.
+        suffix: The end of the names of these files.
+        environment: Variables in addition to those of this process.
+    """
+
+    def __init__(self, arguments: Sequence[str], folder: Path, suffix: str = "", **environment: str) -> None:
+        self.out, self.err = folder / (OUT + suffix), folder / (ERR + suffix)
+        self.returncode: int | None = None
+        self.pid = self.start(list(arguments), folder, os.environ | environment)
+
+    def start(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> int:
+        """Start the process and return its ID."""
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.popen = subprocess.Popen(
+                [sys.executable, *arguments], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out,
+                stderr=err, start_new_session=True, preexec_fn=accept_ctrl_c,
+            )  # fmt: skip
+        return self.popen.pid
+
+    def exit_code(self) -> int | None:
+        """Return the exit code, None if the process is running."""
+        return self.popen.poll()
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self.exit_code()
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        end = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired("python", timeout)
+            time.sleep(0.02)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        """Wait for all processes of the group to end. Return what was written to stdout and stderr."""
+        end = time.monotonic() + timeout
+        self.wait(timeout)
+        while members(self.pid):
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired("the process group of python", timeout)
+            time.sleep(0.02)
+        return self.out.read_text(), self.err.read_text()
+
+    def kill_group(self) -> None:
+        kill_group(self.pid)
+        self.wait(10)
+
+
+class ForkedProcess(PythonProcess):
+    """The same as `PythonProcess` without the imports: a fork of the server."""
+
+    def start(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> int:
+        out, err = str(self.out), str(self.err)
+        return ask(arguments=arguments, folder=str(folder), environment=environment, out=out, err=err)
+
+    def exit_code(self) -> int | None:
+        return ask(poll=self.pid)
+
+
+def run_forked(
+    *arguments: str, folder: Path, timeout: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `python ARGUMENTS` in a fork to its end."""
+    process = ForkedProcess(arguments, folder, **environment)
+    try:
+        return subprocess.CompletedProcess(arguments, process.wait(timeout), *process.communicate(10))
+    finally:
+        process.kill_group()
+
+
+def run_two_ranks(
+    *arguments: str, folder: Path, timeout: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `python ARGUMENTS` as two ranks, with the variables of torchrun. Return rank 0's exit code and all output."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    shared |= {"MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"} | environment
+    ranks = [
+        ForkedProcess(arguments, folder, suffix=str(rank), RANK=str(rank), LOCAL_RANK=str(rank), **shared)
+        for rank in range(2)
+    ]
+    try:
+        codes = [rank.wait(timeout) for rank in ranks]
+        out, err = ("".join(texts) for texts in zip(*(rank.communicate(10) for rank in ranks), strict=True))
+        return subprocess.CompletedProcess(arguments, codes[0], out, err)
+    finally:
+        for rank in ranks:
+            rank.kill_group()
