@@ -193,7 +193,7 @@ def test_linear_probe_rejects_conditional_model(dcgan_evaluate, conditional_run)
 
 
 def test_nearest_neighbor_error_of_real_images_is_low(real_mnist):
-    real = RealStatistics(real_mnist, None)
+    real = RealStatistics(real_mnist, None, torch.device("cpu"))
     real.test_images, real.test_labels = real.test_images[:500], real.test_labels[:500]
     images, labels = real.train_images[:5000], real.train_labels[:5000]
     error = nearest_neighbor_error(images, labels, real)

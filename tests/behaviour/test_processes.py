@@ -50,7 +50,7 @@ def on_train_end(self):
 GAN.on_train_batch_start, GAN.on_train_end = on_train_batch_start, on_train_end
 from dcgan.models.generator import Generator
 forward = Generator.forward
-def patched(self, z, label):
+def patched(self, z, label=None):
     if self.training:
         noise.append(z.clone())
     return forward(self, z, label)
@@ -98,7 +98,7 @@ def test_ranks_exchange_weights_once_and_gradients_once_per_update(ranks):
         sum(
             value.numel()
             for name, value in first["state"].items()
-            if name.startswith(f"{network}.") and "running_" not in name and "num_batches" not in name
+            if name.startswith(f"{network}.") and not any(word in name for word in ("running_", "num_", "prior"))
         )
         for network in ("discriminator", "generator")
     )

@@ -14,7 +14,7 @@ def test_parameters_and_statistics_follow_ema_recursion():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter))
         model(torch.randn(4, 2))
-        ema.update(model, step)
+        ema.update(model, torch.tensor(ema.weight(step)))
         for name, value in model.state_dict().items():
             average = 0.9 * expected[name] + 0.1 * value
             expected[name] = average if value.is_floating_point() else value.clone()
@@ -28,7 +28,7 @@ def test_initial_weights_are_soon_forgotten():
     ema = EMA(model, 0.999)
     nn.init.ones_(model.weight)
     for step in range(50):
-        ema.update(model, step)
+        ema.update(model, torch.tensor(ema.weight(step)))
     assert ema.network.weight.item() > 0.99
 
 
