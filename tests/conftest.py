@@ -140,6 +140,11 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the module that takes longest, so that no worker waits for it at the end."""
+    items.sort(key=lambda item: "test_signals.py" not in item.nodeid)
+
+
 @dataclass
 class Outcome:
     """Exit code, stdout and stderr of a command."""

@@ -94,6 +94,7 @@ class RunSummary(AttributeStateCallback):
             "better": better_directions(evaluation.metrics) | {"images_per_second": "higher"},
             "judge": evaluation.judge_facts,
             "step": gan.step,
+            "best_step": evaluation.best_step if evaluation.best_step >= 0 else None,  # of best.ckpt
             "init_from": context.init_from,
             "learning_rate_changes": self.learning_rate_changes,
             "broken_files": self.broken_files,
