@@ -100,6 +100,7 @@ def test_best_ckpt_has_the_lowest_frechet_distance(dcgan_train, monkeypatch):
     set_distances(monkeypatch, 9.0, 4.0, 5.0, 4.5)
     dcgan_train(*TINY, *RUN, "max_steps=4", "metrics.every_n_steps=1")
     assert best_step() == 2
+    assert json.loads(Path("run/summary.json").read_text())["best_step"] == 2
     assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["step"] == 4
 
 
