@@ -26,16 +26,16 @@ def resolve_device(name: str) -> "torch.device":
 
 
 @contextmanager
-def no_tf32() -> Iterator[None]:
-    """Within the context, a GPU computes float32 convolutions and matrix products in full precision, as a CPU does.
+def tf32(allowed: bool) -> Iterator[None]:
+    """Within the context, a GPU may or must not use TF32 for float32 convolutions and matrix products.
 
-    TF32 has a relative error of about 1e-3.
+    TF32 has a relative error of about 1e-3. Without it, a GPU computes in full precision, as a CPU does.
     """
     import torch
 
     precision, allow_tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
     try:
         yield
     finally:

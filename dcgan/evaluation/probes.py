@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dcgan.checkpoints.networks import build_network, load_network
 from dcgan.common.arg_checks import check_int
-from dcgan.common.device import no_tf32
+from dcgan.common.device import tf32
 from dcgan.common.errors import UserError
 from dcgan.data.pixel_range import PixelRange, resize_images
 from dcgan.metrics.base import MetricSpec
@@ -30,7 +30,7 @@ Values = dict[str, float]
 
 
 @torch.no_grad()
-@no_tf32()
+@tf32(allowed=False)
 def pooled_features(
     discriminator: nn.Module, images: UInt8[Tensor, "n c h w"], pixels: PixelRange
 ) -> Float[Tensor, "n d"]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from dcgan.common.cache import load_or_compute
-from dcgan.common.device import no_tf32
+from dcgan.common.device import tf32
 from dcgan.common.errors import UserError, first_line
 from dcgan.metrics.base import Metric, MetricSpec
 from dcgan.metrics.judge import ImageFeatures
@@ -63,7 +63,7 @@ class InceptionDistance(Metric):
         return {"inception_fid": self.distance.compute().item() if len(samples) > 1 else torch.nan}
 
     @torch.no_grad()
-    @no_tf32()
+    @tf32(allowed=False)
     def update(self, images: Tensor, real: bool) -> None:
         for batch in images.split(BATCH_SIZE):
             self.distance.update(batch.expand(-1, 3, -1, -1), real=real)

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from dcgan.common.cache import cache_dir, load_tensors
-from dcgan.common.device import no_tf32
+from dcgan.common.device import tf32
 from dcgan.common.errors import UserError
 from dcgan.data.pixel_range import resize_images
 
@@ -109,7 +109,7 @@ class Judge:
         self.facts, self.device = facts, device
 
     @torch.no_grad()
-    @no_tf32()
+    @tf32(allowed=False)
     def __call__(self, images: UInt8[Tensor, "n c h w"]) -> ImageFeatures:
         """Return features and logits of images of any size, and the images, on the judge's device.
 

@@ -4,12 +4,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from dcgan.common.device import no_tf32
+from dcgan.common.device import tf32
 
 BLOCK_SIZE = 200
 
 
-@no_tf32()
+@tf32(allowed=False)
 def kth_nearest_distances(points: Float[Tensor, "n d"], k: int) -> Float[Tensor, " n"]:
     """Return each point's distance to its k-th nearest other point; infinite if n <= k."""
     if len(points) <= k:
@@ -18,7 +18,7 @@ def kth_nearest_distances(points: Float[Tensor, "n d"], k: int) -> Float[Tensor,
     return torch.cat([torch.cdist(block, points).kthvalue(k + 1, dim=1).values for block in points.split(BLOCK_SIZE)])
 
 
-@no_tf32()
+@tf32(allowed=False)
 def nearest_distances(
     points: Float[Tensor, "n d"], others: Float[Tensor, "m d"]
 ) -> tuple[Float[Tensor, "n 2"], Int64[Tensor, " n"]]:

@@ -3,7 +3,7 @@
 import torch
 
 from dcgan.common.arg_checks import check_int
-from dcgan.common.device import no_tf32
+from dcgan.common.device import tf32
 from dcgan.metrics.base import Metric, MetricSpec
 from dcgan.metrics.judge import ImageFeatures
 from dcgan.metrics.nearest_neighbors import BLOCK_SIZE, kth_nearest_distances
@@ -37,7 +37,7 @@ class Coverage(Metric):
         check_int("k", k, 1)
         self.k = k
 
-    @no_tf32()
+    @tf32(allowed=False)
     def __call__(self, samples: ImageFeatures, real: RealStatistics) -> dict[str, float]:
         if min(len(samples), len(real)) <= self.k:
             return dict.fromkeys(self.specs, float("nan"))

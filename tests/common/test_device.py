@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from dcgan.common.device import no_tf32, resolve_device
-from tests.metrics.building import tf32_allowed
+from dcgan.common.device import resolve_device, tf32
 
 
 @pytest.mark.parametrize(("available", "expected"), [(False, "cpu"), (True, "cuda")])
@@ -27,12 +26,12 @@ def test_no_tf32_is_restored_also_after_an_error():
         matmul = torch.backends.cuda.matmul.allow_tf32
         return torch.get_float32_matmul_precision(), matmul, torch.backends.cudnn.allow_tf32
 
-    @no_tf32()
+    @tf32(allowed=False)
     def fail() -> None:
         assert settings() == ("highest", False, False)
         raise KeyError
 
-    with tf32_allowed():
+    with tf32(allowed=True):
         before = settings()
         with pytest.raises(KeyError):
             fail()

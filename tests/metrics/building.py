@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from dcgan.common.device import tf32
 from dcgan.metrics.judge import ImageFeatures
 from dcgan.metrics.nearest_neighbors import kth_nearest_distances, nearest_distances
 from dcgan.metrics.real_images import flatten_pixels
@@ -86,20 +87,7 @@ class DeviceCheck(TorchDispatchMode):
 
 
 @contextmanager
-def tf32_allowed() -> Iterator[None]:
-    """Within the context, float32 products may use TF32, as in a training on a GPU."""
-    precision, allow_tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.allow_tf32 = True
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-        torch.backends.cudnn.allow_tf32 = allow_tf32
-
-
-@contextmanager
 def fake_cuda() -> Iterator[DeviceCheck]:
     """Within the context, CUDA tensors have a shape and a type but no values, and need no GPU. TF32 is allowed."""
-    with tf32_allowed(), FakeTensorMode(allow_non_fake_inputs=True), DeviceCheck() as check:
+    with tf32(allowed=True), FakeTensorMode(allow_non_fake_inputs=True), DeviceCheck() as check:
         yield check

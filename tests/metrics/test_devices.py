@@ -10,10 +10,11 @@ from omegaconf import OmegaConf
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from dcgan.common.command import CONF
+from dcgan.common.device import tf32
 from dcgan.metrics import inception
 from dcgan.metrics.judge import concatenate, load_judge
 from tests.conftest import options
-from tests.metrics.building import FakeRealStatistics, fake_cuda, random_features, tf32_allowed
+from tests.metrics.building import FakeRealStatistics, fake_cuda, random_features
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 CONFIGS = {
@@ -115,14 +116,14 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 def test_values_on_a_gpu_equal_those_on_the_cpu(metric_name):
     metric = instantiate(CONFIGS[metric_name])
     expected = metric(*build_inputs(CPU))
-    with tf32_allowed():
+    with tf32(allowed=True):
         assert metric(*build_inputs(CUDA)) == pytest.approx(expected, rel=1e-4, abs=1e-4, nan_ok=True)
 
 
 @needs_gpu
 def test_features_on_a_gpu_equal_those_on_the_cpu(real_mnist):
     images = real_mnist.load(train=False)[0][:1000]
-    with tf32_allowed():
+    with tf32(allowed=True):
         expected, features = (load_judge("MNIST", device)(images) for device in (CPU, CUDA))
     for name in ("features", "logits"):
         torch.testing.assert_close(getattr(features, name).cpu(), getattr(expected, name), rtol=1e-4, atol=1e-4)
