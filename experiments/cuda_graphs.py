@@ -1,32 +1,24 @@
-"""CUDA graphs for the benchmarks, independent of the package's own."""
+"""CUDA graphs of the benchmarks' steps."""
 
-import gc
 from collections.abc import Callable
 
 import torch
 
-WARM_UP_CALLS = 3  # before the recording: libraries allocate memory in their first calls, which a graph cannot
+from dcgan.training import cuda_graph
+from dcgan.training.cuda_graph import WARM_UP_STEPS, run_on_stream
 
 
 def record_graph(function: Callable[[], object], device: torch.device) -> Callable[[], None]:
     """Record the function's kernels as one CUDA graph, after a warm-up, and return a function that replays it.
 
     Args:
-        function: Must use the same tensors in each call.
+        function: Must use the same tensors in each call. They must live as long as the graph, which uses their memory.
         device: A GPU.
     """
     stream = torch.cuda.Stream(device)
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP_CALLS):
-            function()
-    torch.cuda.current_stream(device).wait_stream(stream)
-    gc.collect()  # memory must not be freed during the recording
-    graph = torch.cuda.CUDAGraph()
-    # thread_local: other threads may use the GPU during the recording
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        function()
-    return graph.replay
+    for _ in range(WARM_UP_STEPS):
+        run_on_stream(stream, function)
+    return cuda_graph.record_graph(stream, function)
 
 
 def synchronize(device: torch.device) -> None:

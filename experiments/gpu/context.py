@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from experiments.gpu.results import append_row
 
@@ -56,8 +58,9 @@ class CheckContext:
 
     def record(self, name: str, value: object, mark: str = "", held: bool | None = None) -> None:
         """Append a row to results.jsonl: see `append_row`."""
-        print(f"{name}: {value} (mark: {mark or 'none'}; held: {held})", flush=True)
-        append_row(self.out, self.part, name, value, mark, held)
+        text = str(value).replace(f"{self.work}/", "")  # no folder of one machine in the results
+        print(f"{name}: {text} (mark: {mark or 'none'}; held: {held})", flush=True)
+        append_row(self.out, self.part, name, text, mark, held)
 
     def record_end(self, name: str, outcome: Outcome) -> bool:
         """Append a row for a command that must succeed. Return True if it has."""
@@ -81,6 +84,18 @@ class CheckContext:
         from dcgan import train
 
         return run_in_process(train, *overrides)
+
+    def measure(self, name: str, path: Path, *overrides: str) -> dict[str, Any] | None:
+        """Run dcgan.train with a callback that writes the JSON file `path`, and return its content.
+
+        A training that fails is recorded under `name`, and None is returned.
+        """
+        path.unlink(missing_ok=True)
+        outcome = self.train(*overrides)
+        if outcome.code != 0 or not path.exists():
+            self.record(name, outcome.last_line, "exit code 0", False)
+            return None
+        return json.loads(path.read_text())
 
     def start(self, name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> "ChildProcess":
         """Start `python -m ARGUMENTS` with its output in logs/NAME.txt."""

@@ -1,6 +1,5 @@
 """Part 5: the time that the GPU needs for a step, its kernels, its busy share in a training, and synchronizations."""
 
-import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -98,15 +97,13 @@ def record_busy_share(context: CheckContext, floor: float) -> None:
     path = context.work / "busy.json"
     seconds, warm_up_steps = (SECONDS, WARM_UP_STEPS) if context.on_gpu else (0.3, 2)
     stopwatch = add_callback("Stopwatch", {"path": path, "warm_up_steps": warm_up_steps, "seconds": seconds})
-    outcome = context.train(
-        *context.overrides(graph=True), "trainer.precision=32-true", "max_steps=1000000", "evaluator=none", *stopwatch,
-        f"hydra.run.dir={context.work / 'busy'}",
+    measured = context.measure(
+        "training for the busy share", path, *context.overrides(graph=True), "trainer.precision=32-true",
+        "max_steps=1000000", "evaluator=none", *stopwatch, f"hydra.run.dir={context.work / 'busy'}",
     )  # fmt: skip
-    if outcome.code != 0 or not path.exists():
-        context.record("training for the busy share", outcome.last_line, "exit code 0", False)
+    if measured is None:
         return
-    ms = json.loads(path.read_text())["ms_per_step"]
-    share = floor / (1e3 * ms)
+    share = floor / (1e3 * measured["ms_per_step"])
     held = share >= 0.9 if context.on_gpu else None
     context.record("default, TF32, graph: GPU busy share between two measurements", f"{share:.0%}", ">= 90%", held)
 
@@ -117,14 +114,12 @@ def count_synchronizations(context: CheckContext, graph: bool) -> None:
     path = context.work / f"sync-{graph}.json"
     first_step, n_steps = (WARM_UP_STEPS, COUNTED_STEPS) if context.on_gpu else (2, 3)
     counter = add_callback("SyncCounter", {"path": path, "first_step": first_step, "n_steps": n_steps})
-    outcome = context.train(
-        *context.overrides(graph), "max_steps=1000000", "evaluator=none", *counter,
+    counts = context.measure(
+        name, path, *context.overrides(graph), "max_steps=1000000", "evaluator=none", *counter,
         f"hydra.run.dir={context.work / f'sync-{graph}'}",
     )  # fmt: skip
-    if outcome.code != 0 or not path.exists():
-        context.record(name, outcome.last_line, "exit code 0", False)
+    if counts is None:
         return
-    counts = json.loads(path.read_text())
     per_step = sum(counts["lines"].values()) / counts["steps"]
     lines = ", ".join(f"{line} {n}" for line, n in list(counts["lines"].items())[:8])
     context.record(name, f"{per_step:.2f} ({counts['steps']} steps: {lines or 'none'})", "<= 0.2", per_step <= 0.2)

@@ -3,7 +3,6 @@
 All run in this process, one after the other.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -40,16 +39,14 @@ def measure_training(context: CheckContext, name: str, seconds: float, warm_up_s
     """Return the images per second of dcgan.train after a warm-up, None if it fails."""
     graph, overrides = TRAININGS[name]
     path = context.work / "stopwatch.json"
-    path.unlink(missing_ok=True)
     stopwatch = add_callback("Stopwatch", {"path": path, "warm_up_steps": warm_up_steps, "seconds": seconds})
-    outcome = context.train(
-        *context.overrides(graph), *overrides, "max_steps=1000000", "evaluator=none", *stopwatch,
-        f"hydra.run.dir={context.work / name.replace(' ', '-').replace(',', '').replace('=', '-')}",
+    measured = context.measure(
+        f"dcgan.train, {name}", path, *context.overrides(graph), *overrides, "max_steps=1000000", "evaluator=none",
+        *stopwatch, f"hydra.run.dir={context.work / name.replace(' ', '-').replace(',', '').replace('=', '-')}",
     )  # fmt: skip
-    if outcome.code != 0 or not path.exists():
-        context.record(f"dcgan.train, {name}", outcome.last_line, "exit code 0", False)
+    if measured is None:
         return None
-    speed = json.loads(path.read_text())["images_per_second"]
+    speed = measured["images_per_second"]
     context.record(f"dcgan.train, {name}", f"{speed:,.0f} images/s")
     return speed
 
