@@ -128,8 +128,8 @@ class CUDAGraphGAN(GAN):
         return self.static_outputs
 
     def record(self) -> Callable[[], None]:
-        groups = [group for optimizer in self.trainer.optimizers for group in optimizer.param_groups]
         if self.schedulers is not None:
+            groups = param_groups(self.trainer.optimizers)
             self.learning_rates = [(torch.zeros((), device=self.device), group) for group in groups]
             self.recorded_settings = optimizer_settings(self.trainer.optimizers)
         try:
@@ -148,16 +148,22 @@ class CUDAGraphGAN(GAN):
         return bool(self.recorded_settings) and optimizer_settings(self.trainer.optimizers) != self.recorded_settings
 
 
+def param_groups(optimizers: list[Optimizer]) -> list[dict[str, Any]]:
+    return [group for optimizer in optimizers for group in optimizer.param_groups]
+
+
 def optimizer_settings(optimizers: list[Optimizer]) -> list[dict[str, Any]]:
     """Return the settings of each parameter group, but for the learning rate."""
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    return [{name: value for name, value in group.items() if name not in ("params", "lr")} for group in groups]
+    return [
+        {name: value for name, value in group.items() if name not in ("params", "lr")}
+        for group in param_groups(optimizers)
+    ]
 
 
 @contextmanager
 def recordable(optimizers: list[Optimizer]) -> Iterator[None]:
     """Within the context, optimizers may be recorded. Their settings, which checkpoints hold, are then restored."""
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    groups = param_groups(optimizers)
     before = [dict(group) for group in groups]
     for group in groups:
         if "capturable" in group:

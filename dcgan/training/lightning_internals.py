@@ -35,10 +35,12 @@ def count_optimizer_steps(optimizers: list[Optimizer], discriminator_steps: int)
 def count_batch(trainer: L.Trainer) -> None:
     """Count the step that ends as a batch, and that the next one has started, if a Lightning batch is several steps."""
     epoch_loop = trainer.fit_loop.epoch_loop
-    for counts in (epoch_loop.batch_progress.total, epoch_loop.batch_progress.current):
-        for name in ("ready", "started", "processed", "completed"):
-            setattr(counts, name, getattr(counts, name) + 1)
+    progress = epoch_loop.batch_progress
+    progress.increment_processed()
+    progress.increment_completed()
     epoch_loop._batches_that_stepped += 1
+    progress.increment_ready()
+    progress.increment_started()
 
 
 def report_batch(dataloader_iter: Any, batch: Any) -> None:

@@ -134,7 +134,7 @@ def resumed_config(
     if "trainer.precision" not in given:
         saved.trainer.precision = precision
     elif saved.trainer.precision != precision:
-        note(cfg, f"{saved.trainer.precision} after {precision}")
+        note(rank(cfg) == 0, f"{saved.trainer.precision} after {precision}")
     saved.data = use_local_data_keys(saved.data, cfg)
     reject_untrusted(checkpoint["config"], [key for key in PACKAGES if key not in given])
     overridden = {group: choices[group] for group in {*given, *COMMAND_LINE_KEYS} & set(choices)}
@@ -172,11 +172,11 @@ def change_learning_rates(saved: DictConfig, cfg: DictConfig, given: dict[str, s
             saved.optimizer[name].lr = cfg.optimizer[name].lr
     changes = [f"{n} {lr:g} -> {saved.optimizer[n].lr:g}" for n, lr in before.items() if saved.optimizer[n].lr != lr]
     if changes:
-        note(cfg, f"learning rates change ({', '.join(changes)})")
+        note(rank(cfg) == 0, f"learning rates change ({', '.join(changes)})")
 
 
-def note(cfg: DictConfig, change: str) -> None:
-    if rank(cfg) == 0:
+def note(is_rank0: bool, change: str) -> None:
+    if is_rank0:
         print(f"note: {change}: {NOT_BIT_EXACT}", file=sys.stderr)
 
 
@@ -206,11 +206,11 @@ def restore_training(checkpoint: dict[str, Any], trainer: "L.Trainer", gan: "GAN
     n_batches = len(data.batch_sampler(data.n_images))
     restore_loop_progress(checkpoint["loops"], processes, trainer, n_batches, checkpoint["stopped"])
     restore_optimizer_states(checkpoint, gan)
-    if processes != trainer.world_size and trainer.is_global_zero:
-        print(f"note: {trainer.world_size} processes after {processes}: {NOT_BIT_EXACT}", file=sys.stderr)
+    if processes != trainer.world_size:
+        note(trainer.is_global_zero, f"{trainer.world_size} processes after {processes}")
     device = trainer.strategy.root_device.type
-    if checkpoint.get("device", device) != device and trainer.is_global_zero:  # it has other random numbers
-        print(f"note: {device} after {checkpoint['device']}: {NOT_BIT_EXACT}", file=sys.stderr)
+    if checkpoint.get("device", device) != device:  # it has other random numbers
+        note(trainer.is_global_zero, f"{device} after {checkpoint['device']}")
 
 
 def check_same_data(checkpoint: dict[str, Any], trainer: "L.Trainer") -> None:

@@ -105,7 +105,7 @@ class EvaluationCallback(AttributeStateCallback):
         return RealStatistics(data, None, trainer.strategy.root_device) if self.metrics else None
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        if self.real is not None and (gan.step % self.interval == 0 or is_last_step(trainer)):
+        if self.real is not None and (self.is_due(gan.step) or is_last_step(trainer)):
             self.evaluate(trainer, gan, self.real, self.metrics, self.n or len(self.real))
 
     def is_due(self, step: int) -> bool:

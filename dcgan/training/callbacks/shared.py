@@ -35,7 +35,7 @@ def is_any_due(callbacks: list[L.Callback], step: int) -> bool:
     A callback that is not needed after each step says so in `is_due(step)`. It may be called after others, too. Between
     the steps that are due, a CUDA graph replays many steps in one of Lightning's batches.
     """
-    return any(callback.is_due(step) if hasattr(callback, "is_due") else True for callback in callbacks)
+    return any(not hasattr(callback, "is_due") or callback.is_due(step) for callback in callbacks)
 
 
 def uses_tf32(trainer: L.Trainer) -> bool:
