@@ -121,9 +121,10 @@ def torture(
     report, rng, run = Report(), random.Random(seed), folder / "run"
     while True:
         process = start(folder, overrides, kind)
-        # kill after the next checkpoint, or sometimes earlier
-        sign = run / ("metrics.csv" if rng.random() < 0.2 else "checkpoints/last.ckpt")
-        if report.kills.total() >= kills or not wait_for(sign, process):
+        # kill after one of the next checkpoints, of which the first is at the start, or sometimes earlier
+        n = 0 if rng.random() < 0.2 else rng.randint(1, 4)
+        signs = [run / "checkpoints" / "last.ckpt"] * n or [run / "metrics.csv"]
+        if report.kills.total() >= kills or not all(wait_for(sign, process) for sign in signs):
             break
         kill(process, run, rng, report)
         check_files(run, report)

@@ -26,6 +26,7 @@ def runs(tmp_path_factory, mnist_root):
 def test_killed_run_ends_as_an_uninterrupted_one(runs):
     folder, report = runs
     assert report.kills.total() == 1
+    assert report.resumed_steps[0] > 0
     assert differences(folder / "killed" / "run", folder / "uninterrupted" / "run") == []
 
 
