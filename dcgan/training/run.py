@@ -17,7 +17,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from torch import nn
+from torch import distributed, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -106,6 +106,8 @@ def train(
         finished = trainer.strategy.broadcast((run_dir / SUMMARY).exists())
         if not find_callback(trainer, CheckpointCallback).started and not finished:
             complete_killed_run(trainer, gan)
+        if distributed.is_initialized():
+            distributed.destroy_process_group()  # gloo's threads could abort the exit of the interpreter
         if trainer.is_global_zero:
             print_outcome(context.console, run_dir, gan.step)
             signals.raise_if_interrupted()
