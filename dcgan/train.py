@@ -102,8 +102,12 @@ def run_job(cfg: DictConfig, job: Any) -> dict[str, Any]:
 def objective_value(summary: dict[str, Any], name: str) -> float:
     """Return the final value of a metric for an optimizer that minimizes, infinity if it is undefined.
 
+    A metric of features is that of the first ones, unless its name ends in theirs, such as frechet_inception.
+
     A metric of which higher is better is negated; of one of which zero is best, the absolute value counts.
     """
+    names = [name, *(f"{name}_{space}" for space in summary.get("features", {}))]
+    name = next((candidate for candidate in names if candidate in summary["metrics"]), name)
     value, better = summary["metrics"].get(name), summary["better"].get(name, "lower")
     if value is None:
         return math.inf

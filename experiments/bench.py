@@ -23,6 +23,7 @@ from dcgan.common.provenance import commit, processor_name
 from dcgan.gan import GAN
 from dcgan.metrics.compute import load_real_statistics
 from dcgan.metrics.distances import FrechetDistance
+from dcgan.metrics.judge import JudgeFeatures
 from dcgan.sampling.trained_generator import sample_latents
 from dcgan.training.run import build_gan
 from experiments.configs import compose_config
@@ -210,7 +211,7 @@ class FrechetEvaluator:
 
     def __init__(self, n: int, device: torch.device = CPU) -> None:
         self.n, self.device = n, device
-        self.real = load_real_statistics(instantiate(compose_config().data), device)
+        self.real = load_real_statistics(instantiate(compose_config().data), {"judge": JudgeFeatures}, device)
         assert len(self.real.test)  # compute its features now, not during the first evaluation
 
     def __call__(self, sample: Callable[[Tensor], Tensor], generator: Any, seed: int) -> float:

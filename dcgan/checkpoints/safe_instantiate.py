@@ -27,10 +27,11 @@ PACKAGES = {
     "optimizer": ("torch.optim",),
     "scheduler": ("torch.optim",),
     "data": ("dcgan.data", DATA_SETS),
-    # not dcgan.metrics.inception, which unpickles a file
     "evaluator": tuple(
         f"dcgan.metrics.{module}" for module in ("distances", "prdc", "classes", "checkerboard", "memorization")
     ),
+    # not dcgan.metrics.pretrained, which unpickles files
+    "features": tuple(f"dcgan.metrics.{module}" for module in ("auto_features", "judge", "random_conv")),
 }
 LOCAL_DATA_KEYS = ("root", "workers")  # of a data module: decided by the command line, never by a file
 MAX_NODES = 10_000  # a complete config has some 300
@@ -87,8 +88,8 @@ def reject_untrusted(config: dict[str, Any], keys: Iterable[str]) -> None:
                 path = str(class_path(node) or node["_target_"])
                 package = path.partition(".")[0]
                 advice = f"If you trust that package, add trusted=[{package}] or set {TRUSTED}={package}"
-                if key == "evaluator":  # the command line may replace it
-                    advice = "Give evaluator= on the command line"
+                if key in ("evaluator", "features"):  # the command line may replace them
+                    advice = f"Give {key}= on the command line"
                 raise UserError(
                     f"the checkpoint's {key} names {path}, which is not a class of {' or '.join(packages) or 'dcgan'}: "
                     f"a checkpoint must not choose which code runs. {advice}"

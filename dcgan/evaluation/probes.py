@@ -16,11 +16,10 @@ from dcgan.checkpoints.networks import build_network, load_network
 from dcgan.common.arg_checks import check_int
 from dcgan.common.device import tf32
 from dcgan.common.errors import UserError
-from dcgan.data.pixel_range import PixelRange, resize_images
+from dcgan.data.pixel_range import PixelRange
 from dcgan.metrics.base import MetricSpec
-from dcgan.metrics.judge import JUDGE_SIZE
 from dcgan.metrics.nearest_neighbors import nearest_distances
-from dcgan.metrics.real_images import RealStatistics, flatten_pixels
+from dcgan.metrics.real_images import RealStatistics
 from dcgan.models.layers import hidden_activations
 from dcgan.sampling.trained_generator import TrainedGenerator
 
@@ -104,7 +103,8 @@ class LinearProbe(Probe):
         discriminator.to(real.device)
 
         def features(images: Tensor) -> np.ndarray:
-            return pooled_features(discriminator, real.data.resize(images), real.data.pixels).numpy()
+            resized = real.data.resize(images.to(real.device))
+            return pooled_features(discriminator, resized, real.data.pixels).numpy()
 
         train_images, train_labels = real.train_images[: self.train_images], real.train_labels[: self.train_images]
         svm = make_pipeline(StandardScaler(), LinearSVC(C=1e-3, dual=True, random_state=0))
@@ -147,6 +147,5 @@ def nearest_neighbor_error(
     images: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, " n"], real: RealStatistics
 ) -> float:
     """Return the share of test images whose nearest of `images` has another label, at 28 x 28 pixels."""
-    resized = resize_images(images.to(real.device), JUDGE_SIZE, images.shape[1])
-    _, nearest = nearest_distances(flatten_pixels(real.test.judge_input), flatten_pixels(resized))
+    _, nearest = nearest_distances(real.thumbnails(real.test_images), real.thumbnails(images))
     return (labels.to(real.device)[nearest] != real.test_labels).double().mean().item()

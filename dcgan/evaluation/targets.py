@@ -17,7 +17,6 @@ from dcgan.checkpoints.safe_instantiate import safe_instantiate, use_local_data_
 from dcgan.common.errors import UserError
 from dcgan.common.npy_files import read_npy
 from dcgan.data.datamodule import BaseDataModule
-from dcgan.metrics.compute import require_judge_data
 from dcgan.runs.run_dir import run_dir_of
 from dcgan.sampling.trained_generator import TrainedGenerator, generator_of_checkpoint
 
@@ -72,7 +71,7 @@ def checkpoint_target(cfg: DictConfig, overrides: list[str]) -> EvaluationTarget
 
 def samples_target(cfg: DictConfig, run_dir: Path, data_choice: str) -> EvaluationTarget:
     path = Path(cfg.samples)
-    data = require_judge_data(instantiate(cfg.data))
+    data = instantiate(cfg.data)
     images = read_samples(path, data.channels, data.image_size)
     return EvaluationTarget(
         facts={"checkpoint": None, "samples": {"file": path.name, "images": len(images)}},

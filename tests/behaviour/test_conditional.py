@@ -156,7 +156,7 @@ def test_label_metrics_get_labels_of_generated_samples(dcgan_train, dcgan_evalua
 def test_label_agreement_is_share_of_samples_in_class_of_their_label():
     logits = torch.eye(10)[[3, 1, 4, 1]]
     images = torch.zeros(4, 1, 28, 28, dtype=torch.uint8)
-    judged = ImageFeatures(images, images, torch.zeros(4, 2), logits, torch.tensor([3, 1, 4, 5]))
+    judged = ImageFeatures(images, {}, logits, torch.tensor([3, 1, 4, 5]))
     assert LabelAgreement()(judged, None) == {"label_agreement": 0.75}
 
 
@@ -193,7 +193,7 @@ def test_linear_probe_rejects_conditional_model(dcgan_evaluate, conditional_run)
 
 
 def test_nearest_neighbor_error_of_real_images_is_low(real_mnist):
-    real = RealStatistics(real_mnist, None, torch.device("cpu"))
+    real = RealStatistics(real_mnist, [], None, torch.device("cpu"))
     real.test_images, real.test_labels = real.test_images[:500], real.test_labels[:500]
     images, labels = real.train_images[:5000], real.train_labels[:5000]
     error = nearest_neighbor_error(images, labels, real)

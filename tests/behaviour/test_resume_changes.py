@@ -148,7 +148,7 @@ def test_number_of_workers_does_not_come_from_the_checkpoint():
 
 def test_metric_that_reads_a_file_does_not_come_from_the_checkpoint(plain_run, dcgan_train):
     def change(content):
-        content["config"]["evaluator"] = {"_target_": "dcgan.metrics.inception.InceptionDistance", "weights": "x"}
+        content["config"]["evaluator"] = {"_target_": "dcgan.metrics.pretrained.InceptionFeatures", "weights": "x"}
 
     resume = [f"ckpt_path={changed(plain_run, Path('evil.ckpt'), change)}", "max_steps=5", "hydra.run.dir=run"]
     outcome = dcgan_train(*resume, "trainer=cpu")

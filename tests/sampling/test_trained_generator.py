@@ -152,7 +152,7 @@ def changed(checkpoint: Path, path: Path, change) -> Path:
         {"_target_": "torch.nn.ReLU", "${oc.env:HOME}": 1},
         {"_target_": "dcgan.training.loggers.TensorBoardWriter", "save_dir": "reference::data:,{{exploded}}"},
         {"_target_": "dcgan.training.loggers.CSVMetricsLogger", "path": "exploded", "resumed_step": 1},
-        {"_target_": "dcgan.metrics.inception.InceptionDistance", "weights": "exploded"},
+        {"_target_": "dcgan.metrics.pretrained.InceptionFeatures", "weights": "exploded"},
         {"_target_": "lightning.Trainer", "default_root_dir": "exploded"},
         {"_target_": "lightning.pytorch.profilers.SimpleProfiler", "dirpath": "exploded"},
         {"_target_": "dcgan.losses.adversarial.Hinge"},
