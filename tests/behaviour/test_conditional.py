@@ -15,7 +15,7 @@ from torch import nn
 from dcgan.common.errors import UserError
 from dcgan.evaluation.probes import LinearProbe, nearest_neighbor_error
 from dcgan.metrics.classes import LabelAgreement
-from dcgan.metrics.judge import ImageFeatures
+from dcgan.metrics.features import ImageFeatures
 from dcgan.metrics.real_images import RealStatistics
 from dcgan.models.layers import WeightLayer
 from dcgan.sampling.trained_generator import load_generator
