@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dcgan.common.cache import digest, load_or_compute
 from dcgan.common.errors import UserError
-from dcgan.data.datamodule import BaseDataModule, InMemoryDataModule
+from dcgan.data.datamodule import BaseDataModule
 from dcgan.metrics.base import Metric
 from dcgan.metrics.judge import ImageFeatures, load_judge
 from dcgan.metrics.real_images import RealStatistics
@@ -17,10 +17,10 @@ Metrics = dict[str, Metric]
 Report = Callable[[str], None]  # called with a description of the next measurement
 
 
-def require_judge_data(data: BaseDataModule) -> InMemoryDataModule:
+def require_judge_data(data: BaseDataModule) -> BaseDataModule:
     """Return the data module. UserError if no judge can classify its images."""
-    if not isinstance(data, InMemoryDataModule):
-        raise UserError(f"{data.dataset_name} has neither test images nor classes, so it can have no judge")
+    if data.classes is None:
+        raise UserError(f"{data.dataset_name} has no classes, so it can have no judge")
     if data.channels != data.judged_channels:
         raise UserError(f"judges see grey images, and data.channels is {data.channels}")
     return data
@@ -30,7 +30,7 @@ def load_real_statistics(data: BaseDataModule, device: torch.device) -> RealStat
     """Return the real images of a data module, with their judge.
 
     Raises:
-        UserError: The data has no test images or is in color.
+        UserError: The data has no classes or is in color.
         MissingJudgeError: No judge was trained on this data.
     """
     data = require_judge_data(data)

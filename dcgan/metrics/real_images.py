@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from dcgan.common.cache import digest, load_or_compute
-from dcgan.data.datamodule import InMemoryDataModule, class_frequencies
+from dcgan.data.datamodule import BaseDataModule, StoredImages, class_frequencies
 from dcgan.data.pixel_range import resize_images
 from dcgan.metrics.judge import JUDGE_SIZE, ImageFeatures, Judge
 from dcgan.metrics.nearest_neighbors import kth_nearest_distances, nearest_distances
@@ -26,10 +26,10 @@ class RealStatistics:
         device: Where all tensors are and the metrics are computed: the judge's device, if there is a judge.
     """
 
-    def __init__(self, data: InMemoryDataModule, judge: Judge | None, device: torch.device) -> None:
+    def __init__(self, data: BaseDataModule, judge: Judge | None, device: torch.device) -> None:
         self.data, self.judge, self.device = data, judge, device
-        self.train_images, self.train_labels = (tensor.to(device) for tensor in data.load(train=True))
-        self.test_images, self.test_labels = (tensor.to(device) for tensor in data.load(train=False))
+        self.train_images, self.train_labels = to_device(data.load(train=True), device)
+        self.test_images, self.test_labels = to_device(data.load(train=False), device)
 
     @property
     def channels(self) -> int:
@@ -112,6 +112,12 @@ class RealStatistics:
     def load_or_compute(self, name: str, key: list[Any], compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Return the tensors of `cache.load_or_compute` on the device."""
         return {name: tensor.to(self.device) for name, tensor in load_or_compute(name, key, compute).items()}
+
+
+def to_device(stored: StoredImages, device: torch.device) -> tuple[UInt8[Tensor, "n c h w"], Any]:
+    """Return images and labels, None if there are none, on the device."""
+    images, labels = stored
+    return images.to(device), None if labels is None else labels.to(device)
 
 
 def flatten_pixels(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:

@@ -18,7 +18,6 @@ from dcgan.common.arg_checks import check_int, check_number
 from dcgan.common.cache import save_tensors
 from dcgan.common.device import resolve_device
 from dcgan.common.errors import UserError
-from dcgan.data.datamodule import InMemoryDataModule
 from dcgan.data.pixel_range import resize_images
 from dcgan.metrics.judge import JUDGE_SIZE, SHIPPED_SHA256, Classifier, Judge, judge_path
 
@@ -67,15 +66,15 @@ def train(cfg: DictConfig) -> None:
     check_number("lr", cfg.lr, 0, 1, brackets="(]")
     device = resolve_device(cfg.device)
     data = instantiate(cfg.data)
-    if not isinstance(data, InMemoryDataModule):
+    if data.classes is None:
         raise UserError(f"{data.dataset_name} has no classes, so no judge can be trained on it: choose another data=")
-    if data.judge_name != data.dataset_name:
+    if data.judged_channels > 1:
         raise UserError(f"{data.dataset_name} uses the judge of {data.judge_name}: it needs no other")
     if cfg.out is None and data.dataset_name in SHIPPED_SHA256:
         raise UserError(
             f"the judge of {data.dataset_name} ships with the package: give out=FILE.safetensors to train another"
         )
-    path = Path(cfg.out) if cfg.out is not None else judge_path(data.dataset_name)
+    path = Path(cfg.out) if cfg.out is not None else judge_path(data.judge_name)
     if path.suffix != ".safetensors":
         raise UserError(f"out must end in .safetensors, got {cfg.out}")
 
@@ -85,7 +84,7 @@ def train(cfg: DictConfig) -> None:
     torch.manual_seed(cfg.seed)
     images = resize_images(images, JUDGE_SIZE, 1).to(device)
     network = train_classifier(images, labels.to(device), cfg.steps, cfg.batch_size, cfg.lr)
-    facts = {"data": data.dataset_name, "version": RECIPE_VERSION, "classes": network.logits.out_features}
+    facts = {"data": data.judge_name, "version": RECIPE_VERSION, "classes": network.logits.out_features}
     logits = Judge(network.state_dict(), facts, device)(test_images).logits
     accuracy = (logits.argmax(dim=1) == test_labels.to(device)).double().mean().item()
     save_tensors(path, network.state_dict(), facts | {"accuracy": accuracy})

@@ -12,7 +12,6 @@ from dcgan.common.arg_checks import check_int
 from dcgan.common.distributed import all_gather
 from dcgan.common.errors import UserError
 from dcgan.common.instantiate import require_instance
-from dcgan.data.datamodule import InMemoryDataModule
 from dcgan.gan import GAN
 from dcgan.metrics.base import Metric
 from dcgan.metrics.compute import Metrics, applicable_metrics, load_real_statistics, measure
@@ -94,9 +93,7 @@ class EvaluationCallback(AttributeStateCallback):
         except UserError as error:
             reason = str(error)
         self.metrics = (
-            applicable_metrics(self.metrics, has_judge=False, has_labels=True)
-            if isinstance(data, InMemoryDataModule)
-            else {}
+            applicable_metrics(self.metrics, has_judge=False, has_labels=True) if data.classes is not None else {}
         )
         if trainer.is_global_zero:
             measured = f"only {', '.join(self.metrics)}" if self.metrics else "nothing"
