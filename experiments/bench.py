@@ -122,12 +122,12 @@ def infinite_batches(config: DictConfig, device: torch.device = CPU) -> Batches:
     data.prepare_data()
     data.setup("fit")
     data.train_dataloader()  # which sets the following two
-    data.device_images = data.device_images.to(device)
-    data.device_labels = None if data.device_labels is None else data.device_labels.to(device)
+    data.loader_images = data.loader_images.to(device)
+    data.loader_labels = None if data.loader_labels is None else data.loader_labels.to(device)
     sampler, epoch = data.batch_sampler(data.n_images, device), 0
     while True:
         sampler.set_epoch(epoch)
-        yield from map(data.take, sampler)
+        yield from (data.on_after_batch_transfer(index, 0) for index in sampler)
         epoch += 1
 
 

@@ -33,7 +33,7 @@ PACKAGES = {
     # not dcgan.metrics.pretrained, which unpickles files
     "features": tuple(f"dcgan.metrics.{module}" for module in ("auto_features", "judge", "random_conv")),
 }
-LOCAL_DATA_KEYS = ("root", "workers")  # of a data module: decided by the command line, never by a file
+LOCAL_DATA_KEYS = ("root", "cache_dir")  # of a data module: decided by the command line, never by a file
 MAX_NODES = 10_000  # a complete config has some 300
 TRUSTED = "DCGAN_TRUSTED"  # environment variable: the user's packages, separated by commas
 
@@ -152,6 +152,6 @@ def walk(tree: Any) -> Iterator[Any]:
 
 
 def use_local_data_keys(data: dict[str, Any], cfg: DictConfig) -> dict[str, Any]:
-    """Return a checkpoint's data config with the folder and the number of processes of this command's config."""
+    """Return a checkpoint's data config with the folders of this command's config."""
     local = {key: cfg.data[key] for key in LOCAL_DATA_KEYS if key in data and key in cfg.data}
     return {key: value for key, value in data.items() if key not in LOCAL_DATA_KEYS} | local

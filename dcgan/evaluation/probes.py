@@ -106,10 +106,11 @@ class LinearProbe(Probe):
             resized = real.data.resize(images.to(real.device))
             return pooled_features(discriminator, resized, real.data.pixels).numpy()
 
-        train_images, train_labels = real.train_images[: self.train_images], real.train_labels[: self.train_images]
+        n = self.train_images
+        train_images, train_labels = real.train_images[:n], real.require_labels(train=True)[:n]
         svm = make_pipeline(StandardScaler(), LinearSVC(C=1e-3, dual=True, random_state=0))
         svm.fit(features(train_images), train_labels.cpu().numpy())
-        return float(svm.score(features(real.test_images), real.test_labels.cpu().numpy()))
+        return float(svm.score(features(real.test_images), real.require_labels(train=False).cpu().numpy()))
 
 
 class NearestNeighborProbe(Probe):
@@ -139,7 +140,7 @@ class NearestNeighborProbe(Probe):
         assert labels is not None  # `check`
         samples = torch.cat(list(generator.generate(generator.z(self.n, seed), labels)))
         error = nearest_neighbor_error(samples, labels, real)
-        baseline = nearest_neighbor_error(real.train_images[: self.n], real.train_labels[: self.n], real)
+        baseline = nearest_neighbor_error(real.train_images[: self.n], real.require_labels(train=True)[: self.n], real)
         return {"nearest_neighbour_error": error}, {"nearest_neighbour_error": baseline}
 
 
@@ -148,4 +149,4 @@ def nearest_neighbor_error(
 ) -> float:
     """Return the share of test images whose nearest of `images` has another label, at 28 x 28 pixels."""
     _, nearest = nearest_distances(real.thumbnails(real.test_images), real.thumbnails(images))
-    return (labels.to(real.device)[nearest] != real.test_labels).double().mean().item()
+    return (labels.to(real.device)[nearest] != real.require_labels(train=False)).double().mean().item()

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from dcgan.checkpoints.io import read_checkpoint
-from dcgan.checkpoints.safe_instantiate import safe_instantiate, use_local_data_keys
+from dcgan.checkpoints.safe_instantiate import LOCAL_DATA_KEYS, safe_instantiate, use_local_data_keys
 from dcgan.common.errors import UserError
 from dcgan.common.npy_files import read_npy
 from dcgan.data.datamodule import BaseDataModule
@@ -97,7 +97,7 @@ def load_datamodule(path: Path, checkpoint: dict[str, Any], cfg: DictConfig, ove
         key, _, value = override.partition("=")
         if key == "data" and value != choice:
             raise UserError(f"{path} was trained on data={choice}, not on {value}: omit data=")
-        if key.startswith("data.") and key != "data.root":
+        if key.startswith("data.") and key.removeprefix("data.") not in LOCAL_DATA_KEYS:
             raise UserError(f"{key} is set by the checkpoint: omit it")
     return safe_instantiate({"data": use_local_data_keys(config["data"], cfg)}, "data")
 

@@ -144,9 +144,11 @@ def load_data_judge(data: BaseDataModule, device: torch.device) -> Judge:
     """Return the judge of a data set.
 
     Raises:
-        MissingJudgeError: It was not trained yet.
+        MissingJudgeError: It was not trained yet, or the data set has no classes.
         UserError: Its file is damaged.
     """
+    if data.classes is None:
+        raise MissingJudgeError(f"{data.dataset_name} has no classes, so it can have no judge")
     return load_judge(data.judge_name, device, data.judged_channels > 1)
 
 

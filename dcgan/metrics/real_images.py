@@ -98,6 +98,13 @@ class RealStatistics:
     def train_digest(self) -> str:
         return digest([self.train_images, *([] if self.train_labels is None else [self.train_labels])])
 
+    def require_labels(self, train: bool) -> Int64[Tensor, " n"]:
+        """Return the labels of the training or the test images. UserError if there are none."""
+        labels = self.train_labels if train else self.test_labels
+        if labels is None:
+            raise UserError(f"{self.data.dataset_name} has no classes: set data.classes to the number of class folders")
+        return labels.to(self.device)
+
     def extract_features(
         self, images: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, " n"] | None = None
     ) -> ImageFeatures:
@@ -135,7 +142,7 @@ class RealStatistics:
     @cached_property
     def class_prior(self) -> Float[Tensor, " k"]:
         """Each class's share of the training images."""
-        return class_frequencies(self.train_labels, self.data.classes).to(self.device)
+        return class_frequencies(self.require_labels(train=True), self.data.classes)
 
     def thumbnails(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Return images as vectors of pixels in [0, 1], at 28 x 28 pixels, on the device."""

@@ -103,6 +103,8 @@ def train(cfg: DictConfig) -> None:
 
     torch.manual_seed(cfg.seed)
     (images, labels), (test_images, test_labels) = data.load(train=True), data.load(train=False)
+    assert labels is not None  # it has classes
+    assert test_labels is not None
     channels, size = images.shape[1], min(max(images.shape[-1], SIZES[0]), SIZES[1])
     width = cfg.width or (32 if channels == 1 else 64)
     network = train_classifier(
