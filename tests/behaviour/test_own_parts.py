@@ -90,6 +90,18 @@ def test_own_network_is_evaluated_with_an_own_metric(dcgan_train, command):
     assert metrics["ink"] != 0
 
 
+def test_distances_are_measured_in_own_features(dcgan_train, command):
+    both = "features=[judge,thumbnails]"
+    assert dcgan_train(*TINY, *RUN, *LAB, both, "max_steps=1").code == 0
+    trained = json.loads(Path("run/summary.json").read_text())
+    assert trained["features"]["thumbnails"] == {"description": "4 x 4 pixels", "size": 4}
+    outcome = command(evaluate, LAST, *LAB, both, "evaluator=light")
+    assert outcome.code == 0, outcome.err
+    metrics = json.loads(Path("run/checkpoints/last.evaluation.json").read_text())["metrics"]
+    assert metrics["frechet_thumbnails"] == pytest.approx(trained["metrics"]["frechet_thumbnails"])
+    assert {"frechet", "coverage", "coverage_thumbnails"} <= metrics.keys()
+
+
 def test_negative_is_the_users_sampling_mode(dcgan_train, command):
     assert dcgan_train(*TINY, *RUN, "evaluator=none", "max_steps=1").code == 0
     for mode, out in (("grid", "grid.npy"), ("negative", "negative.npy")):
