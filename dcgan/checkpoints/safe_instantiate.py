@@ -24,6 +24,7 @@ PACKAGES = {
     "output": ("torch.nn", "dcgan.data.pixel_range"),
     "loss": ("dcgan.losses",),
     "penalty": ("dcgan.losses",),
+    "augmentation": ("dcgan.models.augmentation",),
     "optimizer": ("torch.optim",),
     "scheduler": ("torch.optim",),
     "data": ("dcgan.data", DATA_SETS),

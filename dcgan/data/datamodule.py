@@ -35,6 +35,8 @@ class BaseDataModule(L.LightningDataModule):
         limit: Number of training images to use, >= 1; None: all.
         classes: Number of classes, >= 1; None: the images have no classes.
         labelled: Return labels; needs `classes`.
+        mirrored: True if a mirror image is as likely as the original: true of objects and faces, false of digits and
+            text. The default augmentation flips such images.
         seed: Seed of the order of the images, >= 0.
 
     Raises:
@@ -51,6 +53,7 @@ class BaseDataModule(L.LightningDataModule):
     limit: int | None = None
     classes: int | None = None
     labelled: bool = False
+    mirrored: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -39,6 +39,7 @@ from dcgan.gan import GAN, OptimizerFactory, SchedulerFactory
 from dcgan.losses.adversarial import Loss
 from dcgan.losses.gradient_penalties import GradientPenalty
 from dcgan.metrics.compute import better_directions
+from dcgan.models.augmentation import Augmentation
 from dcgan.models.discriminator import BaseDiscriminator
 from dcgan.models.generator import BaseGenerator
 from dcgan.models.normalization import batch_norms
@@ -184,6 +185,7 @@ def build_gan(cfg: DictConfig) -> GAN:
         generator_optimizer=optimizer_factory(cfg, "optimizer.generator"),
         pixels=build(cfg, "output.pixels", PixelRange),
         penalty=None if cfg.penalty is None else build(cfg, "penalty", GradientPenalty),
+        augmentation=None if cfg.augmentation is None else build(cfg, "augmentation", Augmentation),
         schedulers=None if cfg.scheduler is None else scheduler_factories(cfg),
         discriminator_steps=cfg.discriminator_steps,
         ema_decay=cfg.ema.decay,
