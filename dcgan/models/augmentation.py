@@ -148,7 +148,7 @@ def source_positions(n: int, size: int, device: torch.device) -> Int64[Tensor, "
 
 
 def cut_out(x: Images, fill: float) -> Images:
-    """Set a square of half the size of each image to `fill`. Its center is in the image, a part of it may be outside."""
+    """Set a square of half the size of each image to `fill`. A part of it may be outside."""
     n, _, h, w = x.shape
     rows, columns = (cutout_range(n, size, x.device) for size in (h, w))
     return x.masked_fill(rows[:, None, :, None] & columns[:, None, None], fill)
