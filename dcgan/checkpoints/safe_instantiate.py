@@ -30,7 +30,8 @@ PACKAGES = {
     "data": ("dcgan.data", DATA_SETS),
     # not dcgan.metrics.inception, which unpickles a file
     "evaluator": tuple(
-        f"dcgan.metrics.{module}" for module in ("distances", "prdc", "classes", "checkerboard", "memorization")
+        f"dcgan.metrics.{module}"
+        for module in ("distances", "prdc", "classes", "checkerboard", "memorization", "sliced_wasserstein")
     ),
 }
 LOCAL_DATA_KEYS = ("root", "workers")  # of a data module: decided by the command line, never by a file
