@@ -39,7 +39,8 @@ from dcgan.runs.sweeps import name_sweep
 
 # the keys of conf/train.yaml that a training reads; others only count if these refer to them
 READ_KEYS = [
-    *("model", "discriminator", "initialization", "loss", "penalty", "output.pixels", "discriminator_steps", "ema"),
+    *("model", "discriminator", "initialization", "loss", "penalty", "augmentation", "output.pixels"),
+    *("discriminator_steps", "ema"),
     *("optimizer.discriminator", "optimizer.generator", "scheduler.discriminator", "scheduler.generator"),
     *("data", "trainer", "seed", "max_epochs", "max_steps", "samples", "evaluator", "logger", "callbacks"),
     *("cuda_graph", "ckpt_path", "init_from", "init_from_ema", "trusted", "objective", "sweep", "skip_finished"),

@@ -14,7 +14,7 @@ from tests.run_files import RUN, events
 
 METRICS = {
     "frechet", "kid", "kid_std", "precision", "recall", "density", "coverage", "classes", "class_kl", "confident",
-    "cb2", "pv2", "pv4", "classifier_score", "nearest_train", "near_copies",
+    "cb2", "pv2", "pv4", "classifier_score", "nearest_train", "near_copies", "swd",
 }  # fmt: skip
 LAST = "checkpoint=run/checkpoints/last.ckpt"
 

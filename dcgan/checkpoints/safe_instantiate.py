@@ -24,11 +24,13 @@ PACKAGES = {
     "output": ("torch.nn", "dcgan.data.pixel_range"),
     "loss": ("dcgan.losses",),
     "penalty": ("dcgan.losses",),
+    "augmentation": ("dcgan.models.augmentation",),
     "optimizer": ("torch.optim",),
     "scheduler": ("torch.optim",),
     "data": ("dcgan.data", DATA_SETS),
     "evaluator": tuple(
-        f"dcgan.metrics.{module}" for module in ("distances", "prdc", "classes", "checkerboard", "memorization")
+        f"dcgan.metrics.{module}"
+        for module in ("distances", "prdc", "classes", "checkerboard", "memorization", "sliced_wasserstein")
     ),
     # not dcgan.metrics.pretrained, which unpickles files
     "features": tuple(f"dcgan.metrics.{module}" for module in ("auto_features", "judge", "random_conv")),

@@ -40,6 +40,7 @@ from dcgan.losses.adversarial import Loss
 from dcgan.losses.gradient_penalties import GradientPenalty
 from dcgan.metrics.compute import describe
 from dcgan.metrics.judge import JudgeFeatures
+from dcgan.models.augmentation import Augmentation
 from dcgan.models.discriminator import BaseDiscriminator
 from dcgan.models.generator import BaseGenerator
 from dcgan.models.normalization import batch_norms
@@ -189,6 +190,7 @@ def build_gan(cfg: DictConfig) -> GAN:
         generator_optimizer=optimizer_factory(cfg, "optimizer.generator"),
         pixels=build(cfg, "output.pixels", PixelRange),
         penalty=None if cfg.penalty is None else build(cfg, "penalty", GradientPenalty),
+        augmentation=None if cfg.augmentation is None else build(cfg, "augmentation", Augmentation),
         schedulers=None if cfg.scheduler is None else scheduler_factories(cfg),
         discriminator_steps=cfg.discriminator_steps,
         ema_decay=cfg.ema.decay,

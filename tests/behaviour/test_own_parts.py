@@ -19,7 +19,10 @@ from tests.torture import differences
 
 EXTENSION = Path(__file__).parents[1] / "extension"
 PARTS = ["model=smooth", "discriminator=smooth", "activation=sine", "normalization=group", "prior=truncated"]
-MATHS = ["loss=relativistic_example", "penalty=r2_example", "data=stripes", "optimizer=sign_sgd", "scheduler=halving"]
+MATHS = [
+    *("loss=relativistic_example", "penalty=r2_example", "augmentation=instance_noise", "data=stripes"),
+    *("optimizer=sign_sgd", "scheduler=halving"),
+]
 OUTPUTS = ["evaluator=ink", "callbacks=largest_step", "logger=[tensorboard,json_lines]"]
 LAB = ["--config-dir", str(EXTENSION / "conf")]
 OWN = [*LAB, *PARTS, "discriminator_normalization=none", *MATHS, *OUTPUTS, *TINY, "trainer=cpu", "log.every_n_steps=1"]

@@ -42,6 +42,7 @@ PLAIN = ["evaluator=none", "max_epochs=2", "ema.decay=0.9", "discriminator.dropo
         ((4, 8), [*PLAIN, "conditional=projection", "discriminator.spectral_norm=true"]),
         ((4, 8), [*PLAIN, "discriminator=keras_mnist", "penalty=r1", "discriminator_normalization=none"]),
         ((4, 8), [*PLAIN, "trainer.precision=bf16-mixed", "prior=uniform"]),
+        ((4,), ["augmentation=diffaugment", "data.mirrored=true", *PLAIN]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

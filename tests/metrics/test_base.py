@@ -10,6 +10,7 @@ from dcgan.metrics.distances import FrechetDistance, KernelDistance
 from dcgan.metrics.features import concatenate
 from dcgan.metrics.memorization import Memorization
 from dcgan.metrics.prdc import Coverage
+from dcgan.metrics.sliced_wasserstein import SlicedWasserstein
 from tests.metrics.building import FakeRealStatistics, random_features
 
 METRICS = [
@@ -19,6 +20,7 @@ METRICS = [
     ClassifierScore(10),
     ClassBalance(0.9),
     Memorization(),
+    SlicedWasserstein(),
 ]
 
 

@@ -187,6 +187,9 @@ def test_config_key_allows_only_classes_of_its_kind():
             else:
                 with pytest.raises(UserError, match=f"the checkpoint's {key} names {target}, which is not a class of"):
                     reject_untrusted(config, [key])
+    reject_untrusted({"augmentation": {"_target_": "dcgan.models.augmentation.Flip"}}, ["augmentation"])
+    with pytest.raises(UserError, match=r"the checkpoint's augmentation names dcgan\.models\.generator\.Generator"):
+        reject_untrusted({"augmentation": {"_target_": own["model"]}}, ["augmentation"])
 
 
 def test_dataset_is_a_class_of_torchvision():

@@ -1,3 +1,4 @@
+import torch
 import torch.nn.functional as F
 
 from dcgan.data.pixel_range import resize_images
@@ -5,6 +6,7 @@ from dcgan.losses.adversarial import Loss
 from dcgan.losses.gradient_penalties import GradientPenalty, gradient_norm_squared
 from dcgan.metrics.base import Metric, MetricSpec
 from dcgan.metrics.features import FeatureExtractor
+from dcgan.models.augmentation import Augmentation
 
 
 class Relativistic(Loss):
@@ -25,6 +27,16 @@ class R2(GradientPenalty):
 
     def __call__(self, critic, real, fake):
         return self.weight / 2 * gradient_norm_squared(critic, fake).mean()
+
+
+class InstanceNoise(Augmentation):
+    """Sonderby et al. 2017: D sees images with Gaussian noise only."""
+
+    def __init__(self, deviation=0.1):
+        self.deviation = deviation
+
+    def inputs(self, x):
+        return x + self.deviation * torch.randn_like(x)
 
 
 class Thumbnails(FeatureExtractor):
