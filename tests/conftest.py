@@ -61,6 +61,14 @@ def _fast_hydra():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_fsync():
+    """Do not wait for the disk, to which each run flushes 30 files and folders. The processes of tests do wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with 64 training and 16 test images in MNIST's format; training image i has i in its corner."""
