@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import suppress
 from typing import Any
 
 import lightning as L
@@ -92,14 +93,18 @@ class EvaluationCallback(AttributeStateCallback):
             reason = f"{error} ({command} trains one)"
         except UserError as error:
             reason = str(error)
-        self.metrics = (
-            applicable_metrics(self.metrics, has_judge=False, has_labels=True) if data.classes is not None else {}
-        )
+        real = None
+        self.metrics = applicable_metrics(self.metrics, has_judge=False, has_labels=True)
+        if self.metrics and data.classes is not None:
+            with suppress(UserError):  # there are no test images
+                real = RealStatistics(data, None, trainer.strategy.root_device)
+        if real is None:
+            self.metrics = {}
         if trainer.is_global_zero:
             measured = f"only {', '.join(self.metrics)}" if self.metrics else "nothing"
             sentence = f"metrics        {reason}: {measured} is measured, no best.ckpt saved"
             run_context(trainer).console.print(sentence, highlight=False)
-        return RealStatistics(data, None, trainer.strategy.root_device) if self.metrics else None
+        return real
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         if self.real is not None and (self.is_due(gan.step) or is_last_step(trainer)):
