@@ -109,7 +109,7 @@ def write_at(descriptor: int, data: bytes, offset: int) -> None:
 def describe(error: Exception) -> str:
     """Return the reason why a picture cannot be read, in one line."""
     if isinstance(error, UnidentifiedImageError):
-        return "it is not a JPEG, PNG, WebP, BMP or TIFF picture"
+        return "it is not a valid JPEG, PNG, WebP, BMP or TIFF picture"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

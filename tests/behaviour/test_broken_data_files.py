@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -155,6 +156,12 @@ def image_bytes(label: int, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
+def with_png_size(png: bytes, size: int) -> bytes:
+    """Return a PNG file whose header has another height and width."""
+    header = b"IHDR" + size.to_bytes(4, "big") * 2 + png[24:29]
+    return png[:12] + header + zlib.crc32(header).to_bytes(4, "big") + png[33:]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for label, name in enumerate(CLASSES):
@@ -218,7 +225,7 @@ def test_broken_pictures_are_rejected_or_skipped_and_reported(dcgan_train, folde
     assert outcome.code == 1
     assert f"error: 3 of 9 pictures in {folder} cannot be read (" in outcome.err
     assert f"{folder}/white/gone.png: No such file or directory" in outcome.err
-    assert f"{folder}/black/0.png: it is not a JPEG, PNG, WebP, BMP or TIFF picture" in outcome.err
+    assert f"{folder}/black/0.png: it is not a valid JPEG, PNG, WebP, BMP or TIFF picture" in outcome.err
     assert "fix or remove them, or set data.on_broken=skip to leave them out" in outcome.err
     # they are prepared: nothing is decoded again
     monkeypatch.setattr("dcgan.data.prepared_images.decode_chunk", None)
@@ -248,10 +255,8 @@ def test_reasons_of_broken_pictures(folder):
     os.mkfifo(folder / "black" / "pipe.png")
     (folder / "black" / "link.png").symlink_to(folder / "black" / "pipe.png")
     (folder / "black" / "folder.png").mkdir()
-    bomb = bytearray(image_bytes(0, ".png"))
-    # the size in the header, whose checksum is then wrong; Pillow checks it later or not at all
-    bomb[16:24] = (60_000).to_bytes(4, "big") * 2
-    (folder / "black" / "bomb.png").write_bytes(bomb)
+    for name, size in (("bomb.png", 60_000), ("large.png", 10_000)):
+        (folder / "black" / name).write_bytes(with_png_size(image_bytes(0, ".png"), size))
     (folder / "black" / "empty.jpg").write_bytes(b"")
     (folder / "black" / "cut.jpg").write_bytes(image_bytes(0, ".jpg")[:-40])
     frames = [Image.new("L", (8, 8), i) for i in (0, 255)]
@@ -263,12 +268,13 @@ def test_reasons_of_broken_pictures(folder):
     reasons = {Path(name).name: reason for name, reason in data.broken_files.items()}
     assert data.n_images == 8
     assert "decompression bomb" in reasons.pop("bomb.png")
-    assert "truncated" in reasons.pop("cut.jpg")
+    assert "it has 100,000,000 pixels, more than Pillow's limit" in reasons.pop("large.png")
+    assert "truncated" in reasons.pop("cut.jpg").lower()
     assert reasons == {
         "empty.jpg": "it is empty",
         "moving.webp": "it is animated or has pages (2)",
         "float.tiff": "its pixels are floats or have 32 bits: save it with 8 or 16 bits",
-        "script.png": "it is not a JPEG, PNG, WebP, BMP or TIFF picture",
+        "script.png": "it is not a valid JPEG, PNG, WebP, BMP or TIFF picture",
     }
 
 

@@ -110,7 +110,7 @@ def test_broken_picture_is_named(dcgan_train):
         "samples.n=2", "data.image_size=8",
     )  # fmt: skip
     assert outcome.code == 1
-    assert "error: 1 of 8 pictures in images cannot be read (images/5.png: broken PNG file" in outcome.err
+    assert "error: 1 of 8 pictures in images cannot be read (images/5.png: it is not a valid JPEG, PNG" in outcome.err
     assert outcome.err.count("\n") == 1
 
 

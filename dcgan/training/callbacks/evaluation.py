@@ -95,18 +95,17 @@ class EvaluationCallback(AttributeStateCallback):
     def prepare_real_statistics(self, trainer: L.Trainer) -> RealStatistics | None:
         """Return the statistics of the real images, None if nothing can be measured. The reason is printed."""
         data, context = trainer.datamodule, run_context(trainer)
-        train_judge = f"python -m dcgan.metrics.train_judge data={context.choices['data']} trains one"
+        hint = f" (python -m dcgan.metrics.train_judge data={context.choices['data']} trains one)"
         real, note = None, ""
         try:
             real = load_real_statistics(data, self.features, trainer.strategy.root_device)
-        except MissingJudgeError as error:
-            note = f"{error} ({train_judge}): nothing is measured, no best.ckpt saved"
         except UserError as error:
-            note = f"{error}: nothing is measured, no best.ckpt saved"
+            is_missing = isinstance(error, MissingJudgeError) and data.classes is not None
+            note = f"{error}{hint if is_missing else ''}: nothing is measured, no best.ckpt saved"
         if real is not None and real.judge is None and any(metric.needs_judge for metric in self.metrics.values()):
             spaces = ", ".join(real.spaces)
-            hint = f" ({train_judge})" if data.classes is not None else ""
-            note = f"no judge for {data.judge_name}{hint}: distances are measured in {spaces}, classes not at all"
+            has_classes = data.classes is not None
+            note = f"no judge for {data.judge_name}{hint if has_classes else ''}: distances are measured in {spaces}"
         if note and trainer.is_global_zero:
             context.console.print(f"metrics        {note}", highlight=False)
         return real
