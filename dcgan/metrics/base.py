@@ -75,7 +75,7 @@ class FeatureMetric(Metric):
 
     def describe(self, spaces: Iterable[str]) -> dict[str, MetricSpec]:
         return {
-            value_name(name, space): MetricSpec(f"{spec.label}, {space}", spec.better)
+            value_name(name, space): spec
             for space in spaces
             for name, spec in self.specs.items()
         }

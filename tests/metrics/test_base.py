@@ -65,6 +65,4 @@ def test_values_of_each_feature_space_have_its_name():
     metric = FrechetDistance()
     values = metric(samples, FakeRealStatistics(test))
     assert values == {"frechet": values["frechet"], "frechet_other": pytest.approx(4 * values["frechet"])}
-    specs = metric.describe(["judge", "other"])
-    assert specs.keys() == values.keys()
-    assert [spec.label for spec in specs.values()] == ["Frechet distance, judge", "Frechet distance, other"]
+    assert metric.describe(["judge", "other"]).keys() == values.keys()

@@ -103,9 +103,8 @@ class EvaluationCallback(AttributeStateCallback):
             is_missing = isinstance(error, MissingJudgeError) and data.classes is not None
             note = f"{error}{hint if is_missing else ''}: nothing is measured, no best.ckpt saved"
         if real is not None and real.judge is None and any(metric.needs_judge for metric in self.metrics.values()):
-            spaces = ", ".join(real.spaces)
-            has_classes = data.classes is not None
-            note = f"no judge for {data.judge_name}{hint if has_classes else ''}: distances are measured in {spaces}"
+            lack = f"no judge for {data.judge_name}{hint}" if data.classes is not None else "no classes, so no judge"
+            note = f"{lack}: distances are measured in {', '.join(real.spaces)}"
         if note and trainer.is_global_zero:
             context.console.print(f"metrics        {note}", highlight=False)
         return real
