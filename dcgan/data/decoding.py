@@ -1,9 +1,8 @@
-"""Decode pictures to uint8 arrays. Imports only Pillow and NumPy, so that `DecodingProcess` starts quickly."""
+"""Decode pictures to uint8 arrays. Imports only Pillow and NumPy, so that other processes start quickly."""
 
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -163,48 +162,8 @@ def on_white(picture: Image.Image) -> Image.Image:
     return canvas
 
 
-# --- other processes
-
-
-class DecodingProcess:
-    """Calls `decode_chunk` in a process of its own, which ends with this one.
-
-    A pool of multiprocessing would import the main script in each process, and torch with it, which takes seconds.
-    """
-
-    def __init__(self) -> None:
-        path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", "from dcgan.data.decoding import serve; serve()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": path},
-        )
-
-    def decode_chunk(self, *arguments: Any) -> Any:
-        """Return the result of `decode_chunk`, or raise its error.
-
-        Raises:
-            EOFError: The process has been killed.
-        """
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            pickle.dump(arguments, self.process.stdin)
-            self.process.stdin.flush()
-        except BrokenPipeError as error:
-            raise EOFError from error
-        result = pickle.load(self.process.stdout)
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    def close(self) -> None:
-        self.process.communicate()
-
-
 def serve() -> None:
-    """Answer calls of `DecodingProcess.decode_chunk` until the other process closes the pipe, or is killed."""
+    """Answer calls of `decoding_pool.decode_chunk_in` until the other process closes the pipe, or is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches this process, too; the other one handles it
     warnings.simplefilter("ignore")  # about odd metadata
     while True:

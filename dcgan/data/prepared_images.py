@@ -1,19 +1,13 @@
 """Prepared images: pictures that were decoded, resized and cropped once, in memory-mapped .npy files of the cache."""
 
 import json
-import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +16,9 @@ from torch import Tensor
 
 from dcgan.common.atomic_files import atomic_folder
 from dcgan.common.cache import digest
-from dcgan.common.errors import UserError
 from dcgan.common.progress import progress_bar
-from dcgan.data.decoding import DecodingProcess, ImageArrayFile, ImageReader, decode_chunk
+from dcgan.data.decoding import ImageArrayFile, ImageReader
+from dcgan.data.decoding_pool import pool
 
 VERSION = 1  # increase it if the same pictures give other images, or the files change
 FACTS = "facts.json"
@@ -144,7 +138,7 @@ def write_prepared(
 
     Raises:
         OSError: The folder cannot be written.
-        UserError: A process that decodes pictures has ended.
+        UserError: A process that decodes pictures was killed.
     """
     for leftover in folder.parent.glob(".images-*.tmp"):  # of a killed process; the caller holds the lock
         shutil.rmtree(leftover, ignore_errors=True)
@@ -233,41 +227,3 @@ def decode(
             labels[name] += chunk_labels
             broken[name] |= chunk_broken
     return labels, broken
-
-
-@contextmanager
-def pool(in_processes: bool) -> Iterator[Callable[..., Future]]:
-    """Yield a function that submits a call of `decode_chunk` to as many threads as there are usable cores.
-
-    After an error, calls that have not begun are given up.
-
-    Args:
-        in_processes: Each thread lets a process of its own decode.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    executor = ThreadPoolExecutor(cores)
-    processes = [DecodingProcess() for _ in range(cores if in_processes else 0)]
-    idle: SimpleQueue[DecodingProcess] = SimpleQueue()
-    for process in processes:
-        idle.put(process)
-
-    def decode_in_process(*arguments: Any) -> Any:
-        process = idle.get()
-        try:
-            return process.decode_chunk(*arguments)
-        finally:
-            idle.put(process)
-
-    decode: Callable[..., Any] = decode_in_process if in_processes else decode_chunk
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata
-            yield partial(executor.submit, decode)
-    except EOFError as error:
-        raise UserError(
-            "a process that decodes the images was killed: it may have needed more memory than there is"
-        ) from error
-    finally:
-        executor.shutdown(cancel_futures=True)
-        for process in processes:
-            process.close()

@@ -228,7 +228,7 @@ def test_broken_pictures_are_rejected_or_skipped_and_reported(dcgan_train, folde
     assert f"{folder}/black/0.png: it is not a valid JPEG, PNG, WebP, BMP or TIFF picture" in outcome.err
     assert "fix or remove them, or set data.on_broken=skip to leave them out" in outcome.err
     # they are prepared: nothing is decoded again
-    monkeypatch.setattr("dcgan.data.prepared_images.decode_chunk", None)
+    monkeypatch.setattr("dcgan.data.decoding_pool.decode_chunk", None)
     outcome = train_on(dcgan_train, folder, "data.on_broken=skip")
     assert outcome.code == 0, outcome.err
     broken = json.loads(Path("run/summary.json").read_text())["broken_files"]

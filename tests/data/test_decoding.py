@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dcgan.data.decoding import DecodingProcess, FileReader, decode_chunk, to_array
+from dcgan.data.decoding import FileReader, decode_chunk, to_array
+from dcgan.data.decoding_pool import decode_chunk_in, start_decoding_process
 from dcgan.data.prepared_images import create_array_file
 
 
@@ -85,15 +86,15 @@ def test_other_process_gives_the_same_images_and_errors(tmp_path):
     (tmp_path / "1.png").write_bytes(b"broken")
     names, read = [f"{i}.png" for i in range(3)], FileReader(str(tmp_path))
     output, other = (create_array_file(tmp_path / f"{name}.npy", 3, 8, 1) for name in ("here", "there"))
-    process = DecodingProcess()
+    process = start_decoding_process()
     try:
-        assert process.decode_chunk(read, names, 0, other) == decode_chunk(read, names, 0, output)
+        assert decode_chunk_in(process, read, names, 0, other) == decode_chunk(read, names, 0, output)
         assert np.array_equal(np.load(other.path), np.load(output.path))
         Path(other.path).unlink()
         with pytest.raises(OSError, match="No such file"):
-            process.decode_chunk(read, names, 0, other)
-        os.kill(process.process.pid, signal.SIGKILL)
+            decode_chunk_in(process, read, names, 0, other)
+        os.kill(process.pid, signal.SIGKILL)
         with pytest.raises(EOFError):
-            process.decode_chunk(read, names, 0, output)
+            decode_chunk_in(process, read, names, 0, output)
     finally:
-        process.close()
+        process.communicate()

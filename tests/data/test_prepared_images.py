@@ -4,7 +4,7 @@ import json
 import os
 import resource
 import shutil
-import signal
+import subprocess
 import threading
 from pathlib import Path
 
@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from dcgan.common.errors import UserError
-from dcgan.data import prepared_images
+from dcgan.data import decoding_pool, prepared_images
+from dcgan.data.decoding_pool import start_decoding_process
 from dcgan.data.prepared_images import FACTS, array_header, hash_fraction, open_prepared
 from tests.behaviour.test_disk import small_disk
 from tests.data.building import batches, build_data, set_up_data
@@ -68,7 +69,7 @@ def test_damaged_folder_is_prepared_again_with_a_note(settings, damage, capsys):
 
 def test_images_are_decoded_once(settings, monkeypatch):
     first = set_up_data(*settings)
-    monkeypatch.setattr(prepared_images, "decode_chunk", None)
+    monkeypatch.setattr(decoding_pool, "decode_chunk", None)
     assert set_up_data(*settings, "data.limit=20", "output=sigmoid").n_images == 20
     assert set_up_data(*settings).train_images.equal(first.train_images)
 
@@ -98,19 +99,19 @@ def test_many_files_are_decoded_in_processes(settings, monkeypatch):
     shutil.rmtree(build_data(*settings).prepared_dir())
     monkeypatch.setattr(prepared_images, "MIN_FILES_OF_PROCESSES", 10)
     monkeypatch.setattr(prepared_images, "CHUNK_SIZE", 5)
-    monkeypatch.setattr(prepared_images, "decode_chunk", None)
+    monkeypatch.setattr(decoding_pool, "decode_chunk", None)
     assert set_up_data(*settings).train_images.equal(expected)
 
 
 def test_killed_process_is_a_clear_error(settings, monkeypatch, tmp_path):
-    class Killed(prepared_images.DecodingProcess):
-        def __init__(self) -> None:
-            super().__init__()
-            os.kill(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+    def start_and_kill() -> subprocess.Popen:
+        process = start_decoding_process()
+        process.kill()
+        process.wait()
+        return process
 
     monkeypatch.setattr(prepared_images, "MIN_FILES_OF_PROCESSES", 10)
-    monkeypatch.setattr(prepared_images, "DecodingProcess", Killed)
+    monkeypatch.setattr(decoding_pool, "start_decoding_process", start_and_kill)
     with pytest.raises(UserError, match="a process that decodes the images was killed: it may have needed more memory"):
         set_up_data(*settings)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["images.lock"]
