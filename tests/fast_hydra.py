@@ -44,19 +44,23 @@ class CompiledDumper(yaml.CDumper):
 CompiledDumper.add_representer(str, OmegaConfDumper.str_representer)
 
 
-def has_other_files(sources) -> bool:
-    """Return True if a config may come from a file that is not in this checkout or in Hydra. Tests may change it."""
-    return any(source.scheme() == "file" and not Path(source.path).is_relative_to(ROOT) for source in sources)
+def fingerprint(sources) -> tuple:
+    """Return a key for the config files of these sources: the content of those that a test may change."""
+    changeable = (
+        path
+        for source in sources
+        if source.scheme() == "file" and not Path(source.path).is_relative_to(ROOT)
+        for path in sorted(Path(source.path).rglob("*.yaml"))
+    )
+    return (*(source.path for source in sources), *((path, path.read_bytes()) for path in changeable))
 
 
 def parse_each_file_once(load):
-    """Cache the files of this checkout and of Hydra."""
+    """Cache the parsed files."""
     parsed: dict[tuple, bytes] = {}
 
     def load_parsed(self, config_path):
-        if has_other_files(self.sources):
-            return load(self, config_path)
-        key = (*(source.path for source in self.sources), config_path)
+        key = (fingerprint(self.sources), config_path)
         if key not in parsed:
             parsed[key] = pickle.dumps(load(self, config_path))
         return pickle.loads(parsed[key])
@@ -69,10 +73,7 @@ def merge_each_list_once(merge):
     merged: dict[tuple, bytes] = {}
 
     def merge_cached(self, defaults, repo):
-        sources = repo.get_sources()
-        if has_other_files(sources):
-            return merge(self, defaults, repo)
-        key = (*(source.path for source in sources), *(astuple(default) for default in defaults))
+        key = (fingerprint(repo.get_sources()), *(astuple(default) for default in defaults))
         if key not in merged:
             merged[key] = pickle.dumps(merge(self, defaults, repo))
         return pickle.loads(merged[key])
