@@ -74,11 +74,7 @@ class FeatureMetric(Metric):
         return values
 
     def describe(self, spaces: Iterable[str]) -> dict[str, MetricSpec]:
-        return {
-            value_name(name, space): spec
-            for space in spaces
-            for name, spec in self.specs.items()
-        }
+        return {value_name(name, space): spec for space in spaces for name, spec in self.specs.items()}
 
 
 def value_name(name: str, space: str) -> str:
