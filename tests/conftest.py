@@ -23,8 +23,8 @@ from torchvision.datasets import MNIST
 
 from dcgan import evaluate, export, sample, train
 from dcgan.common.command import CONF
+from dcgan.data.mnist import MNISTDataModule
 from dcgan.data.pixel_range import PixelRange
-from dcgan.data.torchvision import TorchvisionDataModule
 from dcgan.runs import sweeps as sweeps
 from dcgan.training.run import train as train_run
 from tests import fast_hydra
@@ -61,6 +61,14 @@ def _fast_hydra():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_fsync():
+    """Do not wait for the disk, to which each run flushes 30 files and folders. The processes of tests do wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with 64 training and 16 test images in MNIST's format; training image i has i in its corner."""
@@ -77,11 +85,11 @@ def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def real_mnist() -> TorchvisionDataModule:
+def real_mnist() -> MNISTDataModule:
     """The original MNIST, from data/ or $DCGAN_DATA_DIR, for tests of calibrated metrics."""
     if not (REAL_DATA / "MNIST" / "raw").is_dir():
         pytest.skip(f"MNIST is not in {REAL_DATA}: copy its archives to {REAL_DATA}/MNIST/raw")
-    data = TorchvisionDataModule(
+    data = MNISTDataModule(
         dataset=MNIST, root=str(REAL_DATA), image_size=28, channels=1, pixels=PixelRange(-1), batch_size=1
     )
     data.prepare_data()

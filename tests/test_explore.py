@@ -4,11 +4,8 @@ import io
 import json
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
-from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -18,7 +15,7 @@ from dcgan import explore
 from dcgan.exporting import web_page
 from dcgan.exporting.web_page import Explorer
 from dcgan.sampling.trained_generator import load_generator
-from tests.processes import run_forked
+from tests.processes import ForkedProcess
 
 
 def free_port() -> int:
@@ -39,7 +36,7 @@ def render(port: int, *values) -> list:
     return json.loads(lines[1].removeprefix("data: "))
 
 
-def wait_for(port: int, process: subprocess.Popen) -> bytes:
+def wait_for(port: int, process: ForkedProcess) -> bytes:
     for _ in range(600):
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}") as response:
@@ -50,14 +47,34 @@ def wait_for(port: int, process: subprocess.Popen) -> bytes:
     raise TimeoutError
 
 
+# the real command, first with a port that is taken
+TWICE = """
+import sys
+from hydra.core.hydra_config import HydraConfig
+from dcgan import explore
+
+*arguments, taken, free = sys.argv
+sys.argv = [*arguments, f"port={taken}"]
+try:
+    explore.main()
+except SystemExit as end:
+    assert end.code == 1
+else:
+    raise AssertionError
+HydraConfig.instance().cfg = None
+sys.argv = [*arguments, f"port={free}"]
+explore.main()
+"""
+
+
 # in another process, as gradio's threads do not end
-def test_page_serves_images_until_ctrl_c(conditional_run, tmp_path):
+def test_page_serves_images_on_a_free_port_until_ctrl_c(conditional_run, tmp_path):
+    (tmp_path / "twice.py").write_text(TWICE)
     port = free_port()
-    arguments = ["-m", "dcgan.explore", f"checkpoint={conditional_run}", "browser=false", f"port={port}"]
-    # background jobs of a shell ignore Ctrl-C, and so do their child processes
-    accept_ctrl_c = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, *arguments], **pipes, preexec_fn=accept_ctrl_c) as process:
+    with socket.create_server(("127.0.0.1", 0)) as socket_of_another:
+        taken = socket_of_another.getsockname()[1]
+        arguments = ["twice.py", f"checkpoint={conditional_run}", "browser=false", str(taken), str(port)]
+        process = ForkedProcess(arguments, tmp_path)
         try:
             assert b"DCGAN explorer" in wait_for(port, process)
             with pytest.raises(OSError, match="refused"):  # on the machine's other addresses
@@ -70,19 +87,14 @@ def test_page_serves_images_until_ctrl_c(conditional_run, tmp_path):
             )
             assert np.array_equal(shown, np.array(expected[0]))
             assert len(prediction["confidences"]) == 3
-            second = run_forked(*arguments, folder=tmp_path)
-            assert second.returncode == 1
-            assert f"error: port {port} cannot be used" in second.stderr
-            assert "Traceback" not in second.stderr
-        finally:
             process.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(60)
-            process.kill()
-            out, err = process.communicate()
+            out, err = process.communicate(60)
+        finally:
+            process.kill_group()
     assert process.returncode == 0
-    assert f"http://127.0.0.1:{port}" in out.decode()
-    assert "Traceback" not in err.decode()
+    assert f"http://127.0.0.1:{port}" in out
+    assert f"error: port {taken} cannot be used" in err
+    assert "Traceback" not in err
 
 
 def test_page_is_served_only_to_this_machine(command, plain_run, monkeypatch):

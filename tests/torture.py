@@ -24,7 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dcgan.checkpoints.io import read_checkpoint
 from dcgan.common.command import PACKAGE
 from dcgan.common.errors import UserError
-from tests.processes import members
+from tests.processes import ERR, PythonProcess, members
 
 EXIT_SECONDS = 60  # within which all processes of a killed job must end
 MAX_DELAY = 2.0  # seconds from the first sign of a training to its kill
@@ -46,14 +46,10 @@ class Report:
     slowest_exit: float = 0.0  # seconds from the kill of one process to the end of the others
 
 
-def start(folder: Path, overrides: list[str]) -> subprocess.Popen[str]:
+def start(folder: Path, overrides: list[str], kind: type[PythonProcess]) -> PythonProcess:
     """Start the training in a process group of its own."""
-    with (folder / "out.txt").open("a") as out:
-        return subprocess.Popen(
-            [sys.executable, "-m", "dcgan.train", *overrides, "hydra.run.dir=run", "ckpt_path=auto"],
-            cwd=folder, stdout=out, stderr=out, text=True, start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+    arguments = ["-m", "dcgan.train", *overrides, "hydra.run.dir=run", "ckpt_path=auto"]
+    return kind(arguments, folder, OMP_NUM_THREADS="1")
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -66,7 +62,7 @@ def modified_time(path: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120) -> bool:
+def wait_for(path: Path, process: PythonProcess, seconds: float = 120) -> bool:
     """Wait until the file changes. Return False if the process ends before."""
     before, end = modified_time(path), time.monotonic() + seconds
     while modified_time(path) == before:
@@ -81,7 +77,7 @@ def is_saving(run: Path) -> bool:
     return any(path.suffix == ".tmp" for path in (run / "checkpoints").glob(".*"))
 
 
-def kill(process: subprocess.Popen[str], run: Path, rng: random.Random, report: Report) -> None:
+def kill(process: PythonProcess, run: Path, rng: random.Random, report: Report) -> None:
     """Send SIGKILL to a random rank, in half of the cases while a checkpoint is written. Wait until all ranks end."""
     victims = members(process.pid)
     victim = rng.choice(victims)
@@ -114,7 +110,9 @@ def check_files(run: Path, report: Report) -> None:
         json.loads((run / "summary.json").read_text())
 
 
-def torture(folder: Path, kills: int, seed: int, overrides: list[str]) -> Report:
+def torture(
+    folder: Path, kills: int, seed: int, overrides: list[str], kind: type[PythonProcess] = PythonProcess
+) -> Report:
     """Train in folder/run to the end, and kill the training `kills` times before.
 
     Raises:
@@ -122,7 +120,7 @@ def torture(folder: Path, kills: int, seed: int, overrides: list[str]) -> Report
     """
     report, rng, run = Report(), random.Random(seed), folder / "run"
     while True:
-        process = start(folder, overrides)
+        process = start(folder, overrides, kind)
         # kill after the next checkpoint, or sometimes earlier
         sign = run / ("metrics.csv" if rng.random() < 0.2 else "checkpoints/last.ckpt")
         if report.kills.total() >= kills or not wait_for(sign, process):
@@ -131,7 +129,7 @@ def torture(folder: Path, kills: int, seed: int, overrides: list[str]) -> Report
         check_files(run, report)
         last = run / "checkpoints" / "last.ckpt"
         report.resumed_steps.append(read_checkpoint(last)["step"] if last.exists() else 0)
-    assert process.wait(600) == 0, (folder / "out.txt").read_text()[-2000:]
+    assert process.wait(600) == 0, (folder / ERR).read_text()[-2000:]
     check_files(run, report)
     assert not list(run.rglob("*.tmp")), "a kill has left temporary files"
     return report
@@ -206,7 +204,7 @@ def main() -> None:
             report = torture(killed, args.kills, args.seed, overrides)
             torture(uninterrupted, 0, 0, overrides)
         except (AssertionError, UserError, subprocess.TimeoutExpired) as error:
-            print((killed / "out.txt").read_text()[-3000:], file=sys.stderr)
+            print((killed / ERR).read_text()[-3000:], file=sys.stderr)
             sys.exit(f"failed: {error}")
         different = differences(killed / "run", uninterrupted / "run")
         print(f"kills survived   {report.kills.total()}: {dict(report.kills)}")

@@ -14,12 +14,16 @@ import torch
 from dcgan import compare, evaluate, sample
 from dcgan.sampling.trained_generator import load_generator
 from tests.conftest import TINY
+from tests.processes import ROOT
 from tests.run_files import RUN, copy_run_at, rows
 from tests.torture import differences
 
 EXTENSION = Path(__file__).parents[1] / "extension"
 PARTS = ["model=smooth", "discriminator=smooth", "activation=sine", "normalization=group", "prior=truncated"]
-MATHS = ["loss=relativistic_example", "penalty=r2_example", "data=stripes", "optimizer=sign_sgd", "scheduler=halving"]
+MATHS = [
+    *("loss=relativistic_example", "penalty=r2_example", "augmentation=instance_noise", "data=stripes"),
+    *("optimizer=sign_sgd", "scheduler=halving"),
+]
 OUTPUTS = ["evaluator=ink", "callbacks=largest_step", "logger=[tensorboard,json_lines]"]
 LAB = ["--config-dir", str(EXTENSION / "conf")]
 OWN = [*LAB, *PARTS, "discriminator_normalization=none", *MATHS, *OUTPUTS, *TINY, "trainer=cpu", "log.every_n_steps=1"]
@@ -90,6 +94,18 @@ def test_own_network_is_evaluated_with_an_own_metric(dcgan_train, command):
     assert metrics["ink"] != 0
 
 
+def test_distances_are_measured_in_own_features(dcgan_train, command):
+    both = "features=[judge,thumbnails]"
+    assert dcgan_train(*TINY, *RUN, *LAB, both, "max_steps=1").code == 0
+    trained = json.loads(Path("run/summary.json").read_text())
+    assert trained["features"]["thumbnails"] == {"description": "4 x 4 pixels", "size": 4}
+    outcome = command(evaluate, LAST, *LAB, both, "evaluator=light")
+    assert outcome.code == 0, outcome.err
+    metrics = json.loads(Path("run/checkpoints/last.evaluation.json").read_text())["metrics"]
+    assert metrics["frechet_thumbnails"] == pytest.approx(trained["metrics"]["frechet_thumbnails"])
+    assert {"frechet", "coverage", "coverage_thumbnails"} <= metrics.keys()
+
+
 def test_negative_is_the_users_sampling_mode(dcgan_train, command):
     assert dcgan_train(*TINY, *RUN, "evaluator=none", "max_steps=1").code == 0
     for mode, out in (("grid", "grid.npy"), ("negative", "negative.npy")):
@@ -97,18 +113,15 @@ def test_negative_is_the_users_sampling_mode(dcgan_train, command):
     assert np.array_equal(np.load("negative.npy"), 255 - np.load("grid.npy"))
 
 
-def test_own_networks_from_a_shell(tmp_path):
-    """As a user types it, with the package in the working directory and the trust in the environment."""
-    environment = os.environ | {"PYTHONPATH": str(EXTENSION), "DCGAN_TRUSTED": "my_lab"}
+def test_run_of_own_networks_is_resumed_from_a_shell(dcgan_train, tmp_path):
+    """As a user types it in a new process, with the package in PYTHONPATH and the trust in the environment."""
     arguments = [*LAB, "model=linear", "discriminator=linear", "data=stripes", "data.batch_size=8", "samples.n=4"]
-    for more in (
-        ["trainer=cpu", "evaluator=none", "max_steps=2", *arguments, "hydra.run.dir=run"],
-        ["ckpt_path=run/checkpoints/last.ckpt", "max_steps=3", "trainer=cpu"],
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "dcgan.train", *more], cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
-        assert (done.returncode, done.stderr) == (0, "")
+    outcome = dcgan_train("trainer=cpu", "evaluator=none", "max_steps=2", *arguments, "hydra.run.dir=run")
+    assert (outcome.code, outcome.err) == (0, "")
+    environment = os.environ | {"PYTHONPATH": f"{EXTENSION}:{ROOT}", "DCGAN_TRUSTED": "my_lab"}
+    command = [sys.executable, "-m", "dcgan.train", "ckpt_path=run/checkpoints/last.ckpt", "max_steps=3", "trainer=cpu"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
     assert json.loads((tmp_path / "run/summary.json").read_text())["step"] == 3
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from dcgan import train
 from tests.conftest import TINY, idx_bytes
 from tests.processes import ERR, OUT, ROOT, run_forked, run_two_ranks
 from tests.run_files import copy_run_at, different_tensors, weights
@@ -109,8 +110,9 @@ def test_ranks_exchange_weights_once_and_gradients_once_per_update(ranks):
 def test_ranks_agree_with_penalty_spectral_norm_and_two_d_updates(tmp_path, mnist_root):
     (tmp_path / "spy.py").write_text(SPY)
     settings = ["penalty=r1", "discriminator_normalization=none", "discriminator.spectral_norm=true"]
-    command = [sys.executable, "spy.py", *TINY, "trainer=ddp_cpu", "max_epochs=1", "evaluator=none", *settings]
-    run(*command, "discriminator_steps=2", "data.batch_size=8", cwd=tmp_path, DCGAN_DATA_DIR=str(mnist_root))
+    settings += ["discriminator_steps=2", "max_epochs=1", "evaluator=none", "hydra.run.dir=run"]
+    command = ["spy.py", *TINY, "trainer=ddp_cpu", *settings]
+    run_two_ranks(*command, folder=tmp_path, DCGAN_DATA_DIR=str(mnist_root)).check_returncode()
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)["state"] for rank in range(2))
     assert all("running_" in name for name in different_tensors(first, second))
 
@@ -165,9 +167,10 @@ def test_two_ranks_write_one_run_folder(ranks):
 def test_torchrun_is_equivalent_to_the_built_in_launcher(ranks, mnist_root):
     """Both ranks use one run folder, although its name contains the time."""
     folder, _, _ = ranks
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*torchrun, "-m", "dcgan.train", *TINY, *SETTINGS]
-    run(*command, cwd=folder, DCGAN_DATA_DIR=str(mnist_root), OMP_NUM_THREADS="1")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    torchrun += ["--start-method=fork", "--run-path", train.__file__]  # the ranks need no imports
+    done = run_forked(*torchrun, *TINY, *SETTINGS, folder=folder, DCGAN_DATA_DIR=str(mnist_root), OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
     (run_dir,) = folder.glob("runs/*/*")
     assert different_tensors(weights(folder / "run"), weights(run_dir)) == []
     assert {path.name for path in folder.iterdir()} == {"rank0.pt", "rank1.pt", "run", "runs", "spy.py", OUT, ERR}

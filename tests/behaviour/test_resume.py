@@ -19,7 +19,7 @@ def test_resumed_run_of_an_image_folder_ends_as_an_uninterrupted_one(dcgan_train
     Path("images").mkdir()
     for i in range(32):
         Image.new("L", (8, 8), 8 * i).save(f"images/{i}.png")
-    settings = [*TINY, "trainer=cpu", "data=image_folder", "data.root=images", "data.image_size=8", "data.workers=1"]
+    settings = [*TINY, "trainer=cpu", "data=image_folder", "data.root=images", "data.image_size=8"]
     dcgan_train(*settings, "max_steps=7", "hydra.run.dir=uninterrupted")
     dcgan_train(*settings, "max_steps=6", "hydra.run.dir=run")  # in the middle of the second epoch
     outcome = dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=7", "data.root=images")
@@ -28,7 +28,7 @@ def test_resumed_run_of_an_image_folder_ends_as_an_uninterrupted_one(dcgan_train
 
 
 # all parts that have a state, and the evaluation, which remembers the best step
-STATES = ["ema.decay=0.9", "discriminator.dropout=0.3", "conditional=concat", "metrics.every_n_steps=6", "max_epochs=4"]
+STATES = ["ema.decay=0.9", "discriminator.dropout=0.3", "conditional=concat", "metrics.every_n_steps=6", "max_epochs=3"]
 PLAIN = ["evaluator=none", "max_epochs=2", "ema.decay=0.9", "discriminator.dropout=0.3"]
 
 
@@ -42,6 +42,7 @@ PLAIN = ["evaluator=none", "max_epochs=2", "ema.decay=0.9", "discriminator.dropo
         ((4, 8), [*PLAIN, "conditional=projection", "discriminator.spectral_norm=true"]),
         ((4, 8), [*PLAIN, "discriminator=keras_mnist", "penalty=r1", "discriminator_normalization=none"]),
         ((4, 8), [*PLAIN, "trainer.precision=bf16-mixed", "prior=uniform"]),
+        ((4,), ["augmentation=diffaugment", "data.mirrored=true", *PLAIN]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -67,17 +68,16 @@ def test_killed_run_ends_as_an_uninterrupted_one(dcgan_train, kills, extra):
 
 def test_run_that_is_killed_at_the_end_of_each_epoch_repeats_none(dcgan_train):
     """Lightning counts an epoch twice if a run is resumed at its end."""
-    settings = [*TINY, "trainer=cpu", "max_epochs=4", "evaluator=none", "checkpoints.every_n_steps=8"]
-    dcgan_train(*settings, "hydra.run.dir=uninterrupted")
-    run = "run"
-    for i, step in enumerate((8, 16, 24)):
+    command = [*TINY, "trainer=cpu", "max_epochs=3", "evaluator=none", "checkpoints.every_n_steps=8"]
+    run = "uninterrupted"
+    for step in (8, 16):
         undo = copy_run_at(step)
         try:
-            dcgan_train(*(["ckpt_path=auto", "trainer=cpu"] if i else settings), f"hydra.run.dir={run}")
+            dcgan_train(*command, f"hydra.run.dir={run}")
         finally:
             undo()
-        run += f"_at_{step}"
-    assert dcgan_train("ckpt_path=auto", "trainer=cpu", f"hydra.run.dir={run}").code == 0
+        command, run = ["ckpt_path=auto", "trainer=cpu"], f"{run}_at_{step}"
+    assert dcgan_train(*command, f"hydra.run.dir={run}").code == 0
     assert differences(Path("uninterrupted"), Path(run)) == []
 
 

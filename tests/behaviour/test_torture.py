@@ -6,29 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.processes import ERR, ForkedProcess
+from tests.processes import ForkedProcess
 from tests.torture import SETTINGS, differences, torture
 
-SHORT = [*SETTINGS, "trainer=cpu", "data.limit=64", "metrics.n=16", "data.batch_size=8"]
-
-
-def start_forked(folder: Path, overrides: list[str]) -> ForkedProcess:
-    """Do the same as `tests.torture.start` without the imports of a new interpreter."""
-    (folder / "out.txt").unlink(missing_ok=True)
-    (folder / "out.txt").symlink_to(ERR)
-    return ForkedProcess(["-m", "dcgan.train", *overrides, "hydra.run.dir=run", "ckpt_path=auto"], folder)
+SHORT = [*SETTINGS, "trainer=cpu", "data.limit=64", "metrics.n=16", "data.batch_size=8", "metrics.every_n_steps=25"]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, mnist_root):
     folder = tmp_path_factory.mktemp("torture")
-    overrides = [*SHORT, f"data.root={mnist_root}", "max_steps=200"]
+    overrides = [*SHORT, f"data.root={mnist_root}", "max_steps=60"]
     for name in ("killed", "uninterrupted"):
         (folder / name).mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tests.torture.start", start_forked)
-        report = torture(folder / "killed", 1, 0, overrides)
-    torture(folder / "uninterrupted", 0, 0, overrides)
+    report = torture(folder / "killed", 1, 0, overrides, ForkedProcess)
+    torture(folder / "uninterrupted", 0, 0, overrides, ForkedProcess)
     return folder, report
 
 

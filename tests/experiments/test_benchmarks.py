@@ -1,9 +1,12 @@
 """The benchmarks and searches run with the current package. Their timings are not tested."""
 
 import copy
+import os
+import subprocess
 import sys
 import time
 from argparse import ArgumentTypeError
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,8 +23,28 @@ from experiments.time_to_quality import plot, race, search, variants
 from experiments.time_to_quality.prototype import BATCH, LATENT, Prototype
 from experiments.time_to_quality.variants import CUSTOM_VARIANTS
 from tests.conftest import TINY
+from tests.processes import ROOT, ForkedProcess, ask
 
 CUDA = torch.device("cuda")
+
+
+class ForkedTraining(ForkedProcess):
+    """Takes the place of `subprocess.Popen` in the benchmark: a fork that needs no imports."""
+
+    def __init__(self, command, env, stdout, stderr, start_new_session) -> None:
+        self.returncode = None
+        _, *arguments = command
+        self.pid = ask(arguments=arguments, folder=str(ROOT), environment=env, out=os.devnull, err=stdout.name)
+
+    def wait(self, timeout=10) -> int:
+        return super().wait(timeout)
+
+
+@pytest.fixture
+def forked_trainings(monkeypatch):
+    """Let the trainings of the benchmark read the small data, in forks."""
+    monkeypatch.setattr(turns, "ENVIRONMENT", dict(os.environ))
+    monkeypatch.setattr(turns, "subprocess", SimpleNamespace(Popen=ForkedTraining, STDOUT=subprocess.STDOUT))
 
 
 def test_variants_are_repeated_in_turns_and_warm_up_rounds_are_dropped():
@@ -38,7 +61,7 @@ def test_variants_are_repeated_in_turns_and_warm_up_rounds_are_dropped():
     assert calls == ["a", "b"] * 3
 
 
-def test_benchmark_measures_its_variants_in_turns(monkeypatch):
+def test_benchmark_measures_its_variants_in_turns(monkeypatch, forked_trainings):
     monkeypatch.setattr(turns, "WARM_UP_STEPS", 3)
     small = [*TINY, "data.batch_size=2"]
     variants = {
@@ -53,7 +76,7 @@ def test_benchmark_measures_its_variants_in_turns(monkeypatch):
         assert 150 < run["peak_mb"] < 5000
 
 
-def test_variant_trains_only_in_its_turn(tmp_path):
+def test_variant_trains_only_in_its_turn(tmp_path, forked_trainings):
     training = TrainingProcess(Variant("example", [*TINY, "data.batch_size=2"]), tmp_path)
     try:
         training.wait_for_step(3)
@@ -69,9 +92,15 @@ def test_variant_trains_only_in_its_turn(tmp_path):
         training.kill()
 
 
-def test_variant_that_ends_early_is_an_error():
+def test_variant_that_ends_early_is_an_error(forked_trainings):
     with pytest.raises(TrainingEnded, match="the bare loop implements only the default's step"):
         train_in_turns({"bare": Variant("bare", [*TINY, "ema.decay=0.9"])}, turns=1)
+
+
+# in a new interpreter, as all trainings of a benchmark
+def test_script_that_does_not_start_is_an_error():
+    with pytest.raises(TrainingEnded, match=r"exit code 1:\n.*No module named experiments.throughput.nonsense"):
+        train_in_turns({"nonsense": Variant("nonsense")}, turns=1)
 
 
 def test_prototype_trains_and_samples():
@@ -139,7 +168,7 @@ def test_invalid_entry_of_a_race_is_rejected(text):
         race.parse_entry(text)
 
 
-def test_race_measures_at_each_mark_and_replaces_earlier_rows(tmp_path, monkeypatch, capsys):
+def test_race_measures_at_each_mark_and_replaces_earlier_rows(tmp_path, monkeypatch, capsys, forked_trainings):
     for name, value in (
         ("EVALUATION_SECONDS", (0.2, 0.4)),
         ("TURN_SECONDS", 0.1),

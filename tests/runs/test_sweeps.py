@@ -215,8 +215,19 @@ def test_jobs_alternate_between_gpus(monkeypatch, trainer, expected):
     assert train.gpu_of_job(config, 1) is None
 
 
+# the real command, whose jobs need no imports
+FORKED_JOBS = """
+from joblib.externals.loky.backend.context import set_start_method
+from dcgan import train
+
+set_start_method("fork")
+train.main()
+"""
+
+
 def test_joblib_launcher_runs_jobs_in_parallel(tmp_path, mnist_root):
-    command = ["-m", "dcgan.train", "-m", *TINY, *RUN, "seed=0,1,-1", "hydra/launcher=joblib"]
+    (tmp_path / "forked_jobs.py").write_text(FORKED_JOBS)
+    command = ["forked_jobs.py", "-m", *TINY, *RUN, "seed=0,1,-1", "hydra/launcher=joblib"]
     done = run_forked(*command, "hydra.launcher.n_jobs=2", folder=tmp_path, DCGAN_DATA_DIR=str(mnist_root))
     (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
     assert folders(sweep) == ["seed=-1", "seed=0", "seed=1"]
@@ -227,12 +238,20 @@ def test_joblib_launcher_runs_jobs_in_parallel(tmp_path, mnist_root):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_jobs_of_a_parallel_sweep_end_with_it_and_are_resumed(tmp_path, mnist_root, dcgan_train, monkeypatch, number):
+# the jobs that outlive a SIGKILL are new interpreters, as all jobs of joblib
+@pytest.mark.parametrize(
+    ("number", "script"),
+    [(signal.SIGKILL, ["-m", "dcgan.train"]), (signal.SIGTERM, ["forked_jobs.py"])],
+    ids=["SIGKILL", "SIGTERM"],
+)
+def test_jobs_of_a_parallel_sweep_end_with_it_and_are_resumed(
+    tmp_path, mnist_root, dcgan_train, monkeypatch, number, script
+):
+    (tmp_path / "forked_jobs.py").write_text(FORKED_JOBS)
     settings = [*TINY, "trainer=cpu", "evaluator=none", "samples.steps=[0,40]", "sweep.name=mine", "skip_finished=true"]
     command = ["-m", *settings, "max_steps=100000"]
     parallel = ["seed=0,1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    process = ForkedProcess(["-m", "dcgan.train", *command, *parallel], tmp_path, DCGAN_DATA_DIR=str(mnist_root))
+    process = ForkedProcess([*script, *command, *parallel], tmp_path, DCGAN_DATA_DIR=str(mnist_root))
     sweep = Path("runs/sweeps/mine")
     try:
         end = time.monotonic() + 120
