@@ -17,8 +17,7 @@ from dcgan.data.datamodule import BaseDataModule, StoredImages
 from dcgan.data.prepared_images import VERSION, PictureSource, PreparedImages, open_prepared, write_prepared
 
 ON_BROKEN = ("raise", "skip")
-MAX_NAMES = 3  # of broken pictures in an error
-MAX_NOTES = 10  # broken pictures that are reported on stderr
+MAX_NAMES = 3  # of broken pictures in a message
 
 
 @dataclass(kw_only=True, eq=False)
@@ -108,23 +107,18 @@ class PreparedDataModule(BaseDataModule):
 
     def checked(self, prepared: PreparedImages) -> PreparedImages:
         """Return the images. Reject or report broken pictures."""
-        broken = {self.picture_name(name): reason for name, reason in prepared.broken.items()}
-        if broken and (self.on_broken == "raise" or len(prepared.images["train"]) == 0):
-            n = len(broken)
-            examples = "; ".join(f"{name}: {reason}" for name, reason in list(broken.items())[:MAX_NAMES])
-            others = f"; and {n - MAX_NAMES:,} more" if n > MAX_NAMES else ""
-            total = n + sum(len(images) for images in prepared.images.values())
-            advice = ", or set data.on_broken=skip to leave them out" if n < total else ""
-            raise UserError(
-                f"{n:,} of {total:,} pictures in {self.location} cannot be read ({examples}{others}): fix or remove "
-                f"them{advice}"
-            )
-        self.broken_files = broken
+        self.broken_files = {self.picture_name(name): reason for name, reason in prepared.broken.items()}
+        if not self.broken_files:
+            return prepared
+        n, n_valid = len(self.broken_files), sum(map(len, prepared.images.values()))
+        examples = "; ".join(f"{name}: {reason}" for name, reason in list(self.broken_files.items())[:MAX_NAMES])
+        others = f"; and {n - MAX_NAMES:,} more" if n > MAX_NAMES else ""
+        sentence = f"{n:,} of {n + n_valid:,} pictures in {self.location} cannot be read ({examples}{others})"
+        if self.on_broken == "raise" or len(prepared.images["train"]) == 0:
+            advice = ", or set data.on_broken=skip to leave them out" if n_valid else ""
+            raise UserError(f"{sentence}: fix or remove them{advice}")
         if self.trainer is None or self.trainer.is_global_zero:
-            for name, reason in list(broken.items())[:MAX_NOTES]:
-                print(f"note: skipped {name}, which cannot be read ({reason})", file=sys.stderr)
-            if len(broken) > MAX_NOTES:
-                print("note: more pictures are skipped, summary.json will list all of them", file=sys.stderr)
+            print(f"note: {sentence}: they are left out", file=sys.stderr)
         return prepared
 
     def load(self, train: bool) -> StoredImages:
