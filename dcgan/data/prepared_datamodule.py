@@ -68,7 +68,7 @@ class PreparedDataModule(BaseDataModule):
 
     @property
     def location(self) -> str:
-        """Where the pictures are, for messages."""
+        """The place of the pictures, for messages."""
         raise NotImplementedError
 
     def prepare_data(self) -> None:
