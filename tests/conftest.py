@@ -148,9 +148,18 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+# the modules that take longest, most of it first
+LONGEST = [
+    "training/test_signals.py", "behaviour/test_processes.py", "runs/test_sweeps.py", "behaviour/test_resume.py",
+    "experiments/test_study.py", "exporting/test_formats.py", "training/test_optimizer_states.py",
+    "training/test_cuda_graph.py",
+]  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the module that takes longest, so that no worker waits for it at the end."""
-    items.sort(key=lambda item: "test_signals.py" not in item.nodeid)
+    """Begin with the modules that take longest, so that no worker has one of them left at the end."""
+    order = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get("/".join(item.path.parts[-2:]), len(order)))
 
 
 @dataclass

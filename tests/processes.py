@@ -19,8 +19,9 @@ import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[1]
@@ -80,8 +81,19 @@ def serve() -> None:
         kill_group(pid)
 
 
-def run_main(arguments: list[str], folder: str, environment: dict[str, str], out: str, err: str) -> NoReturn:
-    """Run `python ARGUMENTS` in this process and end it as the interpreter would."""
+def run_main(
+    arguments: list[str], folder: str, environment: dict[str, str], out: str, err: str, with_rank_1: bool = False
+) -> NoReturn:
+    """Run `python ARGUMENTS` in this process, which gets a process group of its own.
+
+    Args:
+        arguments: What follows `python` on the command line.
+        folder: The working directory.
+        environment: All environment variables.
+        out: The file of stdout.
+        err: The file of stderr.
+        with_rank_1: Fork rank 1 of a distributed training too.
+    """
     os.setsid()
     os.chdir(folder)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -90,6 +102,13 @@ def run_main(arguments: list[str], folder: str, environment: dict[str, str], out
     os.environ.clear()
     os.environ.update(environment)
     accept_ctrl_c()
+    if with_rank_1:
+        fork_rank_1()
+    run_python(arguments)
+
+
+def run_python(arguments: list[str]) -> NoReturn:
+    """Run `python ARGUMENTS` in this process and end it as the interpreter would."""
     code = 0
     try:
         if arguments[0] == "-m":
@@ -115,6 +134,47 @@ def run_main(arguments: list[str], folder: str, environment: dict[str, str], out
         code = 120
     sys.stderr.flush()
     os._exit(code)
+
+
+def fork_rank_1() -> None:
+    """Fork a child process that becomes rank 1 when Lightning's launcher starts it. It ends if that never happens."""
+    from lightning.pytorch.strategies.launchers import subprocess_script
+
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(reader)
+        subprocess_script.subprocess = SimpleNamespace(Popen=partial(Rank1, pid, writer))
+        return
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        request = pipe.read()
+    if not request:
+        os._exit(0)
+    arguments, environment, folder = json.loads(request)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    run_python(arguments)
+
+
+class Rank1:
+    """Start the forked rank 1, with the methods of `subprocess.Popen` that Lightning uses."""
+
+    def __init__(self, pid: int, writer: int, command: list[str], env: dict[str, str], cwd: str | None) -> None:
+        self.pid, self.returncode = pid, None
+        with os.fdopen(writer, "w") as pipe:
+            json.dump((command[1:], dict(env), cwd or "."), pipe)
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
 
 @cache
@@ -201,12 +261,22 @@ class PythonProcess:
 class ForkedProcess(PythonProcess):
     """The same as `PythonProcess` without the imports: a fork of the server."""
 
+    with_rank_1 = False
+
     def start(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> int:
-        out, err = str(self.out), str(self.err)
-        return ask(arguments=arguments, folder=str(folder), environment=environment, out=out, err=err)
+        return ask(
+            arguments=arguments, folder=str(folder), environment=environment, out=str(self.out), err=str(self.err),
+            with_rank_1=self.with_rank_1,
+        )  # fmt: skip
 
     def exit_code(self) -> int | None:
         return ask(poll=self.pid)
+
+
+class ForkedRanks(ForkedProcess):
+    """A fork that trains with trainer=ddp_cpu: Lightning's launcher starts another fork."""
+
+    with_rank_1 = True
 
 
 def run_forked(

@@ -34,7 +34,10 @@ class ForkedTraining(ForkedProcess):
     def __init__(self, command, env, stdout, stderr, start_new_session) -> None:
         self.returncode = None
         _, *arguments = command
-        self.pid = ask(arguments=arguments, folder=str(ROOT), environment=env, out=os.devnull, err=stdout.name)
+        self.pid = ask(
+            arguments=arguments, folder=str(ROOT), environment=env, out=os.devnull, err=stdout.name,
+            with_rank_1="trainer=ddp_cpu" in arguments,
+        )  # fmt: skip
 
     def wait(self, timeout=10) -> int:
         return super().wait(timeout)
