@@ -104,9 +104,9 @@ class BaseDataModule(L.LightningDataModule):
         return len(self.train_images)
 
     @cached_property
-    def fingerprint(self) -> dict[str, str]:
-        """A digest of the training images and their labels, saved in checkpoints as "content"."""
-        return {"content": digest([self.train_images, self.train_labels])}
+    def fingerprint(self) -> str:
+        """A digest of the training images and their labels, saved in checkpoints."""
+        return digest([self.train_images, self.train_labels])
 
     def class_name(self, label: int) -> str:
         return str(label)

@@ -137,6 +137,6 @@ class PreparedDataModule(BaseDataModule):
         return super().class_name(label) if names is None else names[label]
 
     @cached_property
-    def fingerprint(self) -> dict[str, str]:
+    def fingerprint(self) -> str:
         # the digest of the images is that of their preparation: to read all of them takes long
-        return {"content": digest([self.prepared.content, self.n_images, self.train_labels])}
+        return digest([self.prepared.content, self.n_images, self.train_labels])

@@ -172,13 +172,6 @@ def test_maths_can_be_repeated_but_not_changed(dcgan_train):
     assert read_checkpoint("run/checkpoints/last.ckpt")["config"]["loss"]["_target_"].endswith(".Hinge")
 
 
-def test_run_from_before_augmentation_is_resumed_without_it(dcgan_train, plain_run):
-    def remove_newer_keys(content):
-        del content["config"]["augmentation"], content["config"]["data"]["mirrored"], content["choices"]["augmentation"]
-
-    old = changed(plain_run, Path("old.ckpt"), remove_newer_keys)
-    outcome = dcgan_train(f"ckpt_path={old}", "max_steps=5", "trainer=cpu", "hydra.run.dir=run")
-    assert (outcome.code, outcome.err) == (0, "")
-    assert "augmentation" not in outcome.out
-    outcome = dcgan_train(f"ckpt_path={old}", "trainer=cpu", "augmentation=flip", "hydra.run.dir=other")
+def test_augmentation_cannot_change(dcgan_train, plain_run):
+    outcome = dcgan_train(f"ckpt_path={plain_run}", "trainer=cpu", "augmentation=flip", "hydra.run.dir=other")
     assert "augmentation cannot change when a run is resumed" in outcome.err
