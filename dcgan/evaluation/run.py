@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from hydra.utils import instantiate
 from jaxtyping import UInt8
 from omegaconf import DictConfig, OmegaConf
 from rich import box
@@ -21,12 +20,12 @@ from dcgan.common.atomic_files import nonfinite_to_none, write_json
 from dcgan.common.device import resolve_device
 from dcgan.common.errors import UserError
 from dcgan.common.image_grid import save_png
-from dcgan.common.instantiate import build_function
+from dcgan.common.instantiate import build, build_all, build_function
 from dcgan.common.progress import progress_bar
 from dcgan.evaluation.plots import evaluation_figure, pairs_figure
 from dcgan.evaluation.probes import Probe
 from dcgan.evaluation.targets import EvaluationTarget, checkpoint_target, samples_target
-from dcgan.metrics.base import MetricSpec
+from dcgan.metrics.base import Metric, MetricSpec
 from dcgan.metrics.classes import class_histogram
 from dcgan.metrics.compute import applicable_metrics, describe, load_real_statistics, measure, measure_baseline
 from dcgan.metrics.features import ImageFeatures
@@ -122,10 +121,9 @@ def measure_target(
     """Return the target's images with their features, and their measurements by name."""
     n = choose_n(cfg.n, target.available, len(real))
     labels = target.labels(n)
-    metrics = instantiate(cfg.evaluator, _convert_="all")
-    metrics = applicable_metrics(metrics, has_judge=real.judge is not None, has_labels=labels is not None)
+    metrics = applicable_metrics(build_all(cfg, "evaluator", Metric), real.judge is not None, labels is not None)
     specs = describe(metrics, real.spaces)
-    probe: Probe | None = instantiate(cfg.probe)
+    probe = build(cfg, "probe", Probe) if cfg.probe is not None else None
     if probe is not None and target.networks is not None:
         probe.check(target.networks[0])
 

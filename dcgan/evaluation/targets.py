@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from jaxtyping import Int64, UInt8
 from omegaconf import DictConfig
 from torch import Tensor
@@ -15,6 +14,7 @@ from torch import Tensor
 from dcgan.checkpoints.io import read_checkpoint
 from dcgan.checkpoints.safe_instantiate import LOCAL_DATA_KEYS, safe_instantiate, use_local_data_keys
 from dcgan.common.errors import UserError
+from dcgan.common.instantiate import build
 from dcgan.common.npy_files import read_npy
 from dcgan.data.datamodule import BaseDataModule
 from dcgan.runs.run_dir import run_dir_of
@@ -71,7 +71,7 @@ def checkpoint_target(cfg: DictConfig, overrides: list[str]) -> EvaluationTarget
 
 def samples_target(cfg: DictConfig, run_dir: Path, data_choice: str) -> EvaluationTarget:
     path = Path(cfg.samples)
-    data = instantiate(cfg.data)
+    data = build(cfg, "data", BaseDataModule)
     images = read_samples(path, data.channels, data.image_size)
     return EvaluationTarget(
         facts={"checkpoint": None, "samples": {"file": path.name, "images": len(images)}},
