@@ -18,6 +18,7 @@ from dcgan.common.seeding import Stream, derive_generator, seed_device
 from dcgan.data.pixel_range import PixelRange
 from dcgan.losses.adversarial import Loss
 from dcgan.losses.gradient_penalties import GradientPenalty
+from dcgan.models.augmentation import Augmentation
 from dcgan.models.discriminator import BaseDiscriminator, pack_images
 from dcgan.models.ema import EMA
 from dcgan.models.forward_modes import eval_mode, frozen, init_running_stats
@@ -38,7 +39,8 @@ class GAN(L.LightningModule):
         discriminator_optimizer: Called with D's parameters.
         generator_optimizer: Called with G's parameters.
         pixels: The map between stored pixels and the networks' range.
-        penalty: Added to loss_d.
+        penalty: Added to loss_d. D's gradient is that with respect to its inputs, after the augmentation.
+        augmentation: Transforms real images, or all inputs of D in both updates; None: neither.
         schedulers: Of the learning rates of D and G, which change after each step; None: constant rates.
         discriminator_steps: D updates per step, >= 1, each on its own real batch with fresh fakes.
         ema_decay: Decay of the average of G's weights that generates the samples, in [0, 1); 0: no average.
@@ -62,6 +64,7 @@ class GAN(L.LightningModule):
         generator_optimizer: OptimizerFactory,
         pixels: PixelRange,
         penalty: GradientPenalty | None = None,
+        augmentation: Augmentation | None = None,
         schedulers: tuple[SchedulerFactory, SchedulerFactory] | None = None,
         discriminator_steps: int = 1,
         ema_decay: float = 0.0,
@@ -88,6 +91,7 @@ class GAN(L.LightningModule):
         self.generator: BaseGenerator = generator.to(memory_format=torch.channels_last)
         self.discriminator = discriminator.to(memory_format=torch.channels_last)
         self.loss, self.penalty, self.pixels = loss, penalty, pixels
+        self.augmentation = Augmentation() if augmentation is None else augmentation
         self.discriminator_optimizer, self.generator_optimizer = discriminator_optimizer, generator_optimizer
         self.schedulers, self.discriminator_steps, self.seed = schedulers, discriminator_steps, seed
         self.step = 0  # complete steps; Lightning's global_step counts optimizer steps
@@ -126,7 +130,7 @@ class GAN(L.LightningModule):
             D(G(z)), for the loggers.
         """
         optimizer_d, optimizer_g = cast(list[Optimizer], self.optimizers())
-        real_batches = images.chunk(self.discriminator_steps)
+        real_batches = self.augmentation.real(images).chunk(self.discriminator_steps)
         label_batches = [None] * len(real_batches) if labels is None else labels.chunk(self.discriminator_steps)
 
         # D: maximize E[log D(x)] + E[log(1 - D(G(z)))], or the loss's variant of it.
@@ -134,12 +138,13 @@ class GAN(L.LightningModule):
             z = self.generator.sample_z(len(real), self.device)
             fake = self.generator(z, label)  # the real images' labels: a label must not reveal which images are real
             with parametrize.cached():  # spectral norm: one power iteration per update (Miyato et al. 2018)
-                real_logits = self.discriminator(real, label).float()
-                fake_logits = self.discriminator(fake.detach(), label).float()
+                real_inputs, fake_inputs = (self.augmentation.inputs(x) for x in (real, fake.detach()))
+                real_logits = self.discriminator(real_inputs, label).float()
+                fake_logits = self.discriminator(fake_inputs, label).float()
                 loss_d = self.loss.discriminator(real_logits, fake_logits)
                 if self.penalty is not None:
                     critic = partial(self.discriminator, label=label)
-                    packs = (pack_images(x, self.discriminator.pack) for x in (real, fake.detach()))
+                    packs = (pack_images(x, self.discriminator.pack) for x in (real_inputs, fake_inputs))
                     loss_d = loss_d + self.penalty(critic, *packs)
             optimizer_d.zero_grad()
             self.manual_backward(loss_d)
@@ -148,7 +153,8 @@ class GAN(L.LightningModule):
         # G: maximize E[log D(G(z))], or the loss's variant of it, against the updated D.
         with frozen(self.discriminator):
             judged = (fake, real) if self.loss.generator_needs_real else (fake,)
-            loss_g = self.loss.generator(*(self.discriminator(x, label).float() for x in judged))
+            inputs = (self.augmentation.inputs(x) for x in judged)
+            loss_g = self.loss.generator(*(self.discriminator(x, label).float() for x in inputs))
         optimizer_g.zero_grad()
         self.manual_backward(loss_g)
         optimizer_g.step()

@@ -4,10 +4,8 @@ Heavy imports are inside the function, so that command-line errors are reported 
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from dcgan.checkpoints.safe_instantiate import trust
@@ -15,12 +13,11 @@ from dcgan.common import command
 from dcgan.common.arg_checks import check_int, check_number
 from dcgan.common.errors import UserError
 
-if TYPE_CHECKING:
-    from dcgan.data.datamodule import BaseDataModule
-
 
 def sample(cfg: DictConfig) -> None:
-    from dcgan.sampling.base import SampleSource
+    from dcgan.common.instantiate import build
+    from dcgan.data.datamodule import BaseDataModule
+    from dcgan.sampling.base import SampleSource, SamplingMode
     from dcgan.sampling.writers import SUFFIXES, check_output_path, write
 
     trust(cfg.trusted)
@@ -29,17 +26,17 @@ def sample(cfg: DictConfig) -> None:
     check_int("scale", cfg.scale, 1, 64, optional=True)
     job = HydraConfig.get()
     name, overrides = job.runtime.choices["mode"], list(job.overrides.task)
-    mode = instantiate(cfg.sampling_mode, _convert_="all")
+    mode = build(cfg, "sampling_mode", SamplingMode)
     out = Path(cfg.out if cfg.out is not None else f"{name}.png")
     check_output_path(out, SUFFIXES)
     checkpoint = Path(cfg.checkpoint) if cfg.checkpoint else None
 
-    def load_data() -> "BaseDataModule":
+    def load_data() -> BaseDataModule:
         from dcgan.checkpoints.io import read_checkpoint
         from dcgan.evaluation.targets import load_datamodule
 
         if checkpoint is None:
-            return instantiate(cfg.data)
+            return build(cfg, "data", BaseDataModule)
         if checkpoint.is_dir() or checkpoint.suffix == ".safetensors":
             raise UserError(f"the export {checkpoint} has no data config: leave out checkpoint=, and give data=")
         return load_datamodule(checkpoint, read_checkpoint(checkpoint), cfg, overrides)

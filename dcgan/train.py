@@ -39,7 +39,8 @@ from dcgan.runs.sweeps import name_sweep
 
 # the keys of conf/train.yaml that a training reads; others only count if these refer to them
 READ_KEYS = [
-    *("model", "discriminator", "initialization", "loss", "penalty", "output.pixels", "discriminator_steps", "ema"),
+    *("model", "discriminator", "initialization", "loss", "penalty", "augmentation", "output.pixels"),
+    *("discriminator_steps", "ema"),
     *("optimizer.discriminator", "optimizer.generator", "scheduler.discriminator", "scheduler.generator"),
     *("data", "trainer", "seed", "max_epochs", "max_steps", "samples", "evaluator", "logger", "callbacks"),
     *("cuda_graph", "ckpt_path", "init_from", "init_from_ema", "trusted", "objective", "sweep", "skip_finished"),
@@ -102,8 +103,12 @@ def run_job(cfg: DictConfig, job: Any) -> dict[str, Any]:
 def objective_value(summary: dict[str, Any], name: str) -> float:
     """Return the final value of a metric for an optimizer that minimizes, infinity if it is undefined.
 
+    A metric of features is that of the first ones, unless its name ends in theirs, such as frechet_inception.
+
     A metric of which higher is better is negated; of one of which zero is best, the absolute value counts.
     """
+    names = [name, *(f"{name}_{space}" for space in summary.get("features", {}))]
+    name = next((candidate for candidate in names if candidate in summary["metrics"]), name)
     value, better = summary["metrics"].get(name), summary["better"].get(name, "lower")
     if value is None:
         return math.inf

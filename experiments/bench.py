@@ -23,6 +23,7 @@ from dcgan.common.provenance import commit, processor_name
 from dcgan.gan import GAN
 from dcgan.metrics.compute import load_real_statistics
 from dcgan.metrics.distances import FrechetDistance
+from dcgan.metrics.judge import JudgeFeatures
 from dcgan.sampling.trained_generator import sample_latents
 from dcgan.training.run import build_gan
 from experiments.configs import compose_config
@@ -121,12 +122,12 @@ def infinite_batches(config: DictConfig, device: torch.device = CPU) -> Batches:
     data.prepare_data()
     data.setup("fit")
     data.train_dataloader()  # which sets the following two
-    data.device_images = data.device_images.to(device)
-    data.device_labels = None if data.device_labels is None else data.device_labels.to(device)
+    data.loader_images = data.loader_images.to(device)
+    data.loader_labels = None if data.loader_labels is None else data.loader_labels.to(device)
     sampler, epoch = data.batch_sampler(data.n_images, device), 0
     while True:
         sampler.set_epoch(epoch)
-        yield from map(data.take, sampler)
+        yield from (data.on_after_batch_transfer(index, 0) for index in sampler)
         epoch += 1
 
 
@@ -210,7 +211,7 @@ class FrechetEvaluator:
 
     def __init__(self, n: int, device: torch.device = CPU) -> None:
         self.n, self.device = n, device
-        self.real = load_real_statistics(instantiate(compose_config().data), device)
+        self.real = load_real_statistics(instantiate(compose_config().data), {"judge": JudgeFeatures}, device)
         assert len(self.real.test)  # compute its features now, not during the first evaluation
 
     def __call__(self, sample: Callable[[Tensor], Tensor], generator: Any, seed: int) -> float:

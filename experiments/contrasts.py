@@ -14,7 +14,10 @@ from scipy import stats
 from dcgan.runs.statistics import CONFIDENCE, SeedStatistics
 from experiments.tables import FINISHED, Row
 
-RATIO_METRICS = ("frechet",)  # their spread is proportional to their size; others are compared by differences
+RATIO_METRICS = (
+    "frechet",
+    "frechet_random_conv",
+)  # their spread is proportional to their size; others are compared by differences
 MIN_RUNS = 2  # of a variant that is compared
 MIN_EXACT_P = 0.001  # smaller p-values are not exact
 

@@ -69,13 +69,14 @@ def run_result(run: Path) -> Row:
     if not (run / SUMMARY).exists():
         return {"outcome": "not finished"}
     summary = json.loads((run / SUMMARY).read_text())
-    coverage = summary["metrics"].get("coverage", 1)
-    outcome = FINISHED if coverage >= MIN_COVERAGE else f"no digits: coverage {coverage:.2g}"
+    metrics = summary["metrics"]
+    coverage = metrics.get("coverage", metrics.get("coverage_random_conv", 1))
+    outcome = FINISHED if coverage >= MIN_COVERAGE else f"nothing learned: coverage {coverage:.2g}"
     provenance = {
         name: summary[name] for name in ("step", "images_per_second", "wall_seconds", "device", "threads", "commit")
     }
     parameters = {f"parameters_{network}": n for network, n in summary["parameters"].items()}
-    return {"outcome": outcome} | summary["metrics"] | provenance | parameters | {"torch": summary["versions"]["torch"]}
+    return {"outcome": outcome} | metrics | provenance | parameters | {"torch": summary["versions"]["torch"]}
 
 
 def shorten(value: str) -> str:

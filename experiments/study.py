@@ -36,9 +36,18 @@ from experiments.tables import FINISHED, Row, merge_rows, read_rows, write_rows
 
 HERE = Path(__file__).parent
 # the columns of table.md, if measured
-TABLE_METRICS = ("frechet", "kid", "coverage", "modes", "class_kl", "label_agreement", "cb2", "pv2", "pv4")
+TABLE_METRICS = (
+    *("frechet", "frechet_random_conv", "kid", "kid_random_conv", "coverage", "coverage_random_conv", "modes"),
+    *("class_kl", "label_agreement", "near_copies", "cb2", "pv2", "pv4"),
+)
 # the panels of SWEEP.png, if measured
-PLOTTED_METRICS = {"test/frechet": "Frechet distance", "test/coverage": "coverage", "test/modes": "modes"}
+PLOTTED_METRICS = {
+    "test/frechet": "Frechet distance",
+    "test/frechet_random_conv": "Frechet distance (random_conv)",
+    "test/coverage": "coverage",
+    "test/coverage_random_conv": "coverage (random_conv)",
+    "test/modes": "modes",
+}
 
 
 def sweep_files(study: str) -> list[str]:

@@ -23,8 +23,8 @@ from torchvision.datasets import MNIST
 
 from dcgan import evaluate, export, sample, train
 from dcgan.common.command import CONF
+from dcgan.data.mnist import MNISTDataModule
 from dcgan.data.pixel_range import PixelRange
-from dcgan.data.torchvision import TorchvisionDataModule
 from dcgan.runs import sweeps as sweeps
 from dcgan.training.run import train as train_run
 from tests import fast_hydra
@@ -85,11 +85,11 @@ def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def real_mnist() -> TorchvisionDataModule:
+def real_mnist() -> MNISTDataModule:
     """The original MNIST, from data/ or $DCGAN_DATA_DIR, for tests of calibrated metrics."""
     if not (REAL_DATA / "MNIST" / "raw").is_dir():
         pytest.skip(f"MNIST is not in {REAL_DATA}: copy its archives to {REAL_DATA}/MNIST/raw")
-    data = TorchvisionDataModule(
+    data = MNISTDataModule(
         dataset=MNIST, root=str(REAL_DATA), image_size=28, channels=1, pixels=PixelRange(-1), batch_size=1
     )
     data.prepare_data()

@@ -8,6 +8,7 @@ from tests.building import build_gan, run_steps
 from tests.conftest import SMALL, TINY, compose_config, options
 
 GROUPS = (
+    "augmentation",
     "discriminator",
     "discriminator_activation",
     "discriminator_normalization",

@@ -14,7 +14,7 @@ from tests.run_files import RUN, events
 
 METRICS = {
     "frechet", "kid", "kid_std", "precision", "recall", "density", "coverage", "classes", "class_kl", "confident",
-    "cb2", "pv2", "pv4", "classifier_score", "nearest_train", "near_copies",
+    "cb2", "pv2", "pv4", "classifier_score", "nearest_train", "near_copies", "swd",
 }  # fmt: skip
 LAST = "checkpoint=run/checkpoints/last.ckpt"
 
@@ -150,9 +150,8 @@ def test_other_image_sizes_have_a_checkerboard_score(dcgan_train, dcgan_evaluate
         (["samples=nowhere.npy"], "there is no file nowhere.npy"),
         (["samples=text.ckpt"], "cannot be read as an .npy file"),
         (["samples=several.npz"], "holds several arrays"),
-        (["samples=samples.npy", "data=kmnist"], "python -m dcgan.metrics.train_judge data=kmnist"),
-        (["samples=samples.npy", "data=image_folder", "data.image_size=28"], "it can have no judge"),
-        (["samples=samples.npy", "data.channels=3"], "judges see grey images"),
+        (["samples=samples.npy", "data=digits", "features=judge"], "python -m dcgan.metrics.train_judge data=digits"),
+        (["samples=samples.npy", "features=inception", "features.inception.weights=none"], "there is no file none"),
         (["samples=samples.npy", "probe=true"], "give checkpoint= instead"),
         (["samples=samples.npy", "n=0"], "n must be an integer >= 1"),
         (["samples=samples.npy", "batch_size=x"], "batch_size must be an integer"),
@@ -187,7 +186,7 @@ def test_weights_that_do_not_fit_config_are_rejected(trained_run, dcgan_evaluate
 
 def test_help_names_every_option(dcgan_evaluate):
     outcome = dcgan_evaluate("--help")
-    for group in ("evaluator", "data"):
+    for group in ("evaluator", "features", "data"):
         for option in options(group):
             assert option in outcome.out
     # but Hydra's lists of options

@@ -9,6 +9,7 @@ from torch import nn
 from dcgan.common.seeding import Stream, derive_seed
 from dcgan.gan import GAN
 from dcgan.losses import gradient_penalties
+from dcgan.models.augmentation import Augmentation
 from tests.building import attach_optimizers, build_gan, run_steps
 from tests.conftest import TINY
 
@@ -102,8 +103,69 @@ def test_step_is_k_d_updates_on_separate_batches_and_one_g_update(k):
     assert gan.optimizer_steps_per_step == k + 1
 
 
+class RecordingAugmentation(Augmentation):
+    """Records the inputs of both methods, and the outputs of `inputs`, which are half of its inputs."""
+
+    def __init__(self) -> None:
+        self.real_images, self.images, self.outputs = [], [], []
+
+    def real(self, x):
+        self.real_images.append(x)
+        return x + 1
+
+    def inputs(self, x):
+        self.images.append(x)
+        self.outputs.append(x / 2)
+        return self.outputs[-1]
+
+
+@pytest.mark.parametrize("generator_needs_real", [False, True])
+def test_d_sees_augmented_images_in_both_updates(generator_needs_real, monkeypatch):
+    gan = build_gan(*TINY, "penalty=r1")
+    gan.augmentation = augmentation = RecordingAugmentation()
+    monkeypatch.setattr(gan.loss, "generator_needs_real", generator_needs_real, raising=False)
+    monkeypatch.setattr(gan.loss, "generator", lambda fake, real=None: -fake.mean())
+    fakes, d_inputs, penalized = [], [], []
+    gan.generator.register_forward_hook(lambda m, args, out: fakes.append(out))
+    gan.discriminator.register_forward_pre_hook(lambda m, args: d_inputs.append(args[0]))
+    monkeypatch.setattr(gan, "penalty", lambda critic, *images: penalized.extend(images) or torch.zeros(()))
+    before = copy_state(gan.generator)
+    run_steps(gan, REAL, 1)
+    real, fake = REAL + 1, fakes[0]
+    assert torch.equal(augmentation.real_images[0], REAL)
+    expected = [real, fake, fake, real] if generator_needs_real else [real, fake, fake]
+    for image, augmented, output, d_input in zip(
+        expected, augmentation.images, augmentation.outputs, d_inputs, strict=True
+    ):
+        assert torch.equal(augmented, image)
+        assert d_input is output
+    assert penalized[0] is d_inputs[0]
+    assert penalized[1] is d_inputs[1]
+    assert [images.requires_grad for images in augmentation.images[:3]] == [False, False, True]
+    assert changed_parameters(gan.generator, before, copy_state(gan.generator))
+
+
+def test_disabled_augmentation_does_not_change_the_weights():
+    weights = []
+    for option in ("augmentation=none", "augmentation=auto", "augmentation=flip"):
+        gan = build_gan(*TINY, option)
+        run_steps(gan, REAL)
+        weights.append(copy_state(gan))
+    for name, value in weights[0].items():
+        assert torch.equal(weights[1][name], value), name
+    assert any(not torch.equal(weights[2][name], value) for name, value in weights[0].items())
+
+
+def test_default_augmentation_flips_mirrored_data():
+    assert build_gan(*TINY).augmentation.description == ""
+    assert build_gan(*TINY, "data.mirrored=true").augmentation.description == "flip"
+    diffaugment = build_gan(*TINY, "augmentation=diffaugment", "data.mirrored=true", "output=sigmoid").augmentation
+    assert diffaugment.description == "color, translation, cutout, flip"
+    assert (diffaugment.gray, diffaugment.brightness) == (0.5, 0.25)
+
+
 def test_step_does_not_synchronize_host_and_device(monkeypatch):
-    gan = build_gan(*TINY, "ema.decay=0.9", "loss=wasserstein_gp")
+    gan = build_gan(*TINY, "ema.decay=0.9", "loss=wasserstein_gp", "augmentation=diffaugment", "data.mirrored=true")
     attach_optimizers(gan)
 
     def fail(*args, **kwargs):

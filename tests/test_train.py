@@ -67,6 +67,16 @@ def test_tensorboard_shows_scalars_images_histograms_text_graph_and_hyperparamet
     assert "_hparams_/session_end_info" in board.summary_metadata
 
 
+def test_augmentation_is_in_the_summaries_if_there_is_one(dcgan_train):
+    settings = [*TINY, *RUN, "evaluator=none", "max_steps=1"]
+    out = dcgan_train(*settings, "augmentation=diffaugment", "augmentation.cutout=false").out
+    assert "\naugmentation   color, translation\n" in out
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["hyperparameters"]["augmentation"] == "diffaugment"
+    assert summary["hyperparameters"]["augmentation.cutout"] is False
+    assert "augmentation" not in dcgan_train(*settings, "hydra.run.dir=default").out
+
+
 def test_step_is_one_generator_update(dcgan_train):
     """64 images in batches of 8 are 8 steps per epoch, or 2 with three D updates per step."""
     assert "step 16/16" in dcgan_train(*TINY, *RUN, "max_epochs=2").out

@@ -10,7 +10,7 @@ from torch import Tensor
 from dcgan.checkpoints.safe_instantiate import reject_non_plain
 from dcgan.common.errors import UserError
 
-FORMAT = 7
+FORMAT = 8
 REQUIRED = {"config": dict, "choices": dict, "dataset": str, "step": int}  # in checkpoints and in exports
 
 

@@ -24,15 +24,18 @@ PACKAGES = {
     "output": ("torch.nn", "dcgan.data.pixel_range"),
     "loss": ("dcgan.losses",),
     "penalty": ("dcgan.losses",),
+    "augmentation": ("dcgan.models.augmentation",),
     "optimizer": ("torch.optim",),
     "scheduler": ("torch.optim",),
     "data": ("dcgan.data", DATA_SETS),
-    # not dcgan.metrics.inception, which unpickles a file
     "evaluator": tuple(
-        f"dcgan.metrics.{module}" for module in ("distances", "prdc", "classes", "checkerboard", "memorization")
+        f"dcgan.metrics.{module}"
+        for module in ("distances", "prdc", "classes", "checkerboard", "memorization", "sliced_wasserstein")
     ),
+    # not dcgan.metrics.pretrained, which unpickles files
+    "features": tuple(f"dcgan.metrics.{module}" for module in ("auto_features", "judge", "random_conv")),
 }
-LOCAL_DATA_KEYS = ("root", "workers")  # of a data module: decided by the command line, never by a file
+LOCAL_DATA_KEYS = ("root", "cache_dir")  # of a data module: decided by the command line, never by a file
 MAX_NODES = 10_000  # a complete config has some 300
 TRUSTED = "DCGAN_TRUSTED"  # environment variable: the user's packages, separated by commas
 
@@ -87,8 +90,8 @@ def reject_untrusted(config: dict[str, Any], keys: Iterable[str]) -> None:
                 path = str(class_path(node) or node["_target_"])
                 package = path.partition(".")[0]
                 advice = f"If you trust that package, add trusted=[{package}] or set {TRUSTED}={package}"
-                if key == "evaluator":  # the command line may replace it
-                    advice = "Give evaluator= on the command line"
+                if key in ("evaluator", "features"):  # the command line may replace them
+                    advice = f"Give {key}= on the command line"
                 raise UserError(
                     f"the checkpoint's {key} names {path}, which is not a class of {' or '.join(packages) or 'dcgan'}: "
                     f"a checkpoint must not choose which code runs. {advice}"
@@ -151,6 +154,6 @@ def walk(tree: Any) -> Iterator[Any]:
 
 
 def use_local_data_keys(data: dict[str, Any], cfg: DictConfig) -> dict[str, Any]:
-    """Return a checkpoint's data config with the folder and the number of processes of this command's config."""
+    """Return a checkpoint's data config with the folders of this command's config."""
     local = {key: cfg.data[key] for key in LOCAL_DATA_KEYS if key in data and key in cfg.data}
     return {key: value for key, value in data.items() if key not in LOCAL_DATA_KEYS} | local

@@ -3,6 +3,12 @@
 import math
 
 
+def check_bool(name: str, value: object) -> None:
+    """Raise ValueError unless `value` is a boolean."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
+
+
 def check_int(name: str, value: object, minimum: int, maximum: int | None = None, *, optional: bool = False) -> None:
     """Raise ValueError unless `value` is an integer in [minimum, maximum], or None if it is optional.
 

@@ -1,4 +1,4 @@
-"""The interface of all data modules, and a base class for data sets that fit in memory."""
+"""The base class of all data modules: images and labels as tensors, in memory, memory-mapped or on the GPU."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,15 +16,17 @@ from dcgan.common.errors import UserError
 from dcgan.data.batch_sampler import BatchSampler, ResumableLoader
 from dcgan.data.pixel_range import PixelRange, resize_images
 
+StoredImages = tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, " n"] | None]  # and labels, if any
 Batch = tuple[Float[Tensor, "b c h w"], Int64[Tensor, " b"] | None]
+MAX_GPU_SHARE = 0.5  # of the free memory, for the training images
 
 
 @dataclass(kw_only=True, eq=False)
 class BaseDataModule(L.LightningDataModule):
     """A data module whose batches are (images, labels), or (images, None) if it is not `labelled`.
 
-    The loader may deliver something else, of which Lightning's hook `on_after_batch_transfer` makes a batch on the
-    device. A CUDA graph records this hook as a part of the step.
+    A subclass implements `load`. The loader delivers stored images, or indices, of which Lightning's hook
+    `on_after_batch_transfer` makes a batch on the device. A CUDA graph records this hook as a part of the step.
 
     Args:
         image_size: Height and width in pixels, >= 1.
@@ -32,10 +34,19 @@ class BaseDataModule(L.LightningDataModule):
         pixels: The networks' pixel range.
         batch_size: Images per D update and rank, >= 1.
         batches_per_step: D updates per step, >= 1. A training batch holds batch_size * batches_per_step images.
-        limit: Number of training images to use, >= 1; None: all.
+        limit: Number of training images to use, from the first one, >= 1; None: all.
         classes: Number of classes, >= 1; None: the images have no classes.
         labelled: Return labels; needs `classes`.
+        mirrored: True if a mirror image is as likely as the original: true of objects and faces, false of digits and
+            text. The default augmentation flips such images.
         seed: Seed of the order of the images, >= 0.
+
+    Attributes:
+        train_images: uint8, set by `setup`; on the CPU, maybe memory-mapped and read-only.
+        train_labels: Their classes, counted from 0; None if they have none.
+        broken_files: Files that were skipped, and the reasons.
+        delivers_indices: Set by a CUDA graph: deliver indices, if the images are on the device. The recording then
+            holds the selection of the images.
 
     Raises:
         ValueError: An argument is out of range.
@@ -51,6 +62,7 @@ class BaseDataModule(L.LightningDataModule):
     limit: int | None = None
     classes: int | None = None
     labelled: bool = False
+    mirrored: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -63,17 +75,76 @@ class BaseDataModule(L.LightningDataModule):
         check_int("data.classes", self.classes, 1, optional=True)
         if not isinstance(self.labelled, bool) or (self.labelled and self.classes is None):
             raise ValueError(f"data.labelled must be false, or true with data.classes, got {self.labelled!r}")
+        if not isinstance(self.mirrored, bool):
+            raise ValueError(f"data.mirrored must be true or false, got {self.mirrored!r}")
         check_int("seed", self.seed, 0)
-        self.broken_files: dict[str, str] = {}  # files that this rank has skipped -> reason
+        self.broken_files: dict[str, str] = {}
+        self.delivers_indices = False
+
+    # --- the images
+
+    def load(self, train: bool) -> StoredImages:
+        """Return all training or all test images in their stored size, and their classes, counted from 0, if any."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        images, labels = self.load(train=True)
+        self.train_images = self.resize(images[: self.limit])
+        self.train_labels = None if labels is None else labels[: self.limit]
+        if self.labelled:
+            check_labels(self.train_labels, self.classes)
+
+    def resize(self, images: UInt8[Tensor, "n k h w"]) -> UInt8[Tensor, "n c s s"]:
+        """Convert images to `image_size` and `channels`."""
+        return resize_images(images, self.image_size, self.channels)
+
+    @property
+    def n_images(self) -> int:
+        """Number of training images, after `limit`."""
+        return len(self.train_images)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the training images and their labels, saved in checkpoints."""
+        return digest([self.train_images, self.train_labels])
+
+    def class_name(self, label: int) -> str:
+        return str(label)
+
+    def examples(self, indices: list[int]) -> tuple[UInt8[Tensor, "n c h w"], list[str] | None]:
+        """Return training images and the names of their classes (None: they have no classes)."""
+        labels = None if self.train_labels is None else self.train_labels[indices].tolist()
+        return self.train_images[indices], None if labels is None else [self.class_name(label) for label in labels]
+
+    def preview(self, n: int) -> UInt8[Tensor, "m c h w"]:
+        """Return the first m = min(n, n_images) training images."""
+        return self.train_images[:n].clone()
+
+    def label_prior(self) -> Float[Tensor, " k"]:
+        """Return each class's relative frequency in the training images, if they are labelled."""
+        assert self.train_labels is not None
+        return class_frequencies(self.train_labels, self.classes)
+
+    @property
+    def dataset_name(self) -> str:
+        """Name of the data set, the same on every machine."""
+        return type(self).__name__
+
+    @property
+    def judge_name(self) -> str:
+        """Name of the data set whose judge classifies each of the `judged_channels`."""
+        return self.dataset_name
+
+    # --- the batches
+
+    @property
+    def device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     @property
     def images_per_step(self) -> int:
         """Real images per step and rank."""
         return self.batch_size * self.batches_per_step
-
-    @property
-    def device(self) -> torch.device:
-        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     def batch_sampler(self, n: int, device: torch.device | str = "cpu") -> BatchSampler:
         """Return this rank's sampler of n images.
@@ -90,99 +161,43 @@ class BaseDataModule(L.LightningDataModule):
             )
         return BatchSampler(n, self.images_per_step, self.seed, rank, world_size, device)
 
-    @property
-    def n_images(self) -> int:
-        """Number of training images, after `limit`."""
-        raise NotImplementedError
-
-    @property
-    def fingerprint(self) -> dict[str, str]:
-        """Digests of the training images, saved in checkpoints.
-
-        "content" identifies the images. "modified" (optional) covers the files' times, which copying changes, too.
-        """
-        raise NotImplementedError
-
-    def examples(self, indices: list[int]) -> tuple[UInt8[Tensor, "n c h w"], list[str] | None]:
-        """Return training images and the names of their classes (None: they have no classes)."""
-        raise NotImplementedError
-
-    def preview(self, n: int) -> UInt8[Tensor, "m c h w"]:
-        """Return the first m = min(n, n_images) training images."""
-        return self.examples(list(range(min(n, self.n_images))))[0]
-
-    def label_prior(self) -> Float[Tensor, " k"]:
-        """Return each class's relative frequency in the training images, if they are labelled."""
-        raise NotImplementedError
-
-    @property
-    def dataset_name(self) -> str:
-        """Name of the data set, the same on every machine."""
-        return type(self).__name__
-
-    @property
-    def judge_name(self) -> str:
-        """Name of the data set whose judge classifies each of the `judged_channels`."""
-        return self.dataset_name
-
-
-class InMemoryDataModule(BaseDataModule):
-    """A data module that holds its images as uint8 in memory, or in GPU memory during a training on a GPU."""
-
-    train_images: UInt8[Tensor, "n c h w"]
-    train_labels: Int64[Tensor, " n"]
-    # True: the loader delivers indices, and a CUDA graph records `on_after_batch_transfer`, which takes the images
-    delivers_indices = False
-
-    def load(self, train: bool) -> tuple[UInt8[Tensor, "n k h w"], Int64[Tensor, " n"]]:
-        """Return all training or all test images in their original size, and their classes, counted from 0."""
-        raise NotImplementedError
-
-    def resize(self, images: UInt8[Tensor, "n k h w"]) -> UInt8[Tensor, "n c s s"]:
-        """Convert images to `image_size` and `channels`."""
-        return resize_images(images, self.image_size, self.channels)
-
-    def setup(self, stage: str) -> None:
-        images, labels = self.load(train=True)
-        self.train_images, self.train_labels = self.resize(images[: self.limit]), labels[: self.limit]
-        if self.labelled:
-            check_labels(self.train_labels, self.classes)
-
     def train_dataloader(self) -> ResumableLoader:
-        self.device_images = self.train_images.to(self.device)
-        self.device_labels = self.train_labels.to(self.device) if self.labelled else None
+        on_device = fits_in_memory(self.train_images, self.device)
+        location = self.device if on_device else torch.device("cpu")
+        self.loader_images = self.train_images.to(location)
+        self.loader_labels = self.train_labels.to(location) if self.labelled else None  # type: ignore[union-attr]
 
-        def fetch(sampler: BatchSampler) -> Iterator[Batch | Int64[Tensor, " b"]]:
+        def fetch(sampler: BatchSampler) -> Iterator[StoredImages | Int64[Tensor, " b"]]:
             for index in sampler:
-                yield index if self.delivers_indices else self.take(index)
+                if on_device:
+                    yield index if self.delivers_indices else self.take(index)
+                else:  # pinned memory is copied while the GPU computes
+                    images, labels = self.take(index)
+                    yield images.pin_memory(), None if labels is None else labels.pin_memory()
 
-        return ResumableLoader(self.batch_sampler(self.n_images, self.device), fetch)
+        return ResumableLoader(self.batch_sampler(self.n_images, location), fetch)
 
-    def take(self, index: Int64[Tensor, " b"]) -> Batch:
-        """Return the images at these indices and their labels, on the device."""
-        labels = None if self.device_labels is None else self.device_labels[index]
-        return self.pixels.encode(self.device_images[index]), labels
+    def take(self, index: Int64[Tensor, " b"]) -> StoredImages:
+        """Return the stored images at these indices, and their labels if `labelled`."""
+        return self.loader_images[index], None if self.loader_labels is None else self.loader_labels[index]
 
-    def on_after_batch_transfer(self, batch: Batch | Int64[Tensor, " b"], dataloader_idx: int) -> Batch:
-        return self.take(batch) if isinstance(batch, Tensor) else batch
-
-    @property
-    def n_images(self) -> int:
-        return len(self.train_images)
-
-    @cached_property
-    def fingerprint(self) -> dict[str, str]:
-        return {"content": digest([self.train_images, self.train_labels])}
-
-    def examples(self, indices: list[int]) -> tuple[UInt8[Tensor, "n c h w"], list[str] | None]:
-        return self.train_images[indices], [str(label) for label in self.train_labels[indices].tolist()]
-
-    def label_prior(self) -> Float[Tensor, " k"]:
-        return class_frequencies(self.train_labels, self.classes)
+    def on_after_batch_transfer(self, batch: StoredImages | Int64[Tensor, " b"], dataloader_idx: int) -> Batch:
+        images, labels = self.take(batch) if isinstance(batch, Tensor) else batch
+        return self.pixels.encode(images), labels
 
 
-def check_labels(labels: Int64[Tensor, " n"], classes: int | None) -> None:
-    """Raise UserError unless all labels are in [0, classes)."""
+def fits_in_memory(images: UInt8[Tensor, "n c h w"], device: torch.device) -> bool:
+    """Return True unless the images would take more than half of a GPU's free memory."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return images.nbytes <= MAX_GPU_SHARE * free
+
+
+def check_labels(labels: Int64[Tensor, " n"] | None, classes: int | None) -> None:
+    """Raise UserError unless there are labels, all in [0, classes)."""
+    if labels is None:
+        raise UserError("the images have no labels: choose conditional=none or another data=")
     if int(labels.max()) >= (classes or 0):
         raise UserError(f"data.classes must be > {int(labels.max())}, the highest label, got {classes}")
 

@@ -1,19 +1,17 @@
 """scikit-learn's handwritten digits: real data without a download."""
 
 import torch
-from jaxtyping import Int64, UInt8
-from torch import Tensor
 
-from dcgan.data.datamodule import InMemoryDataModule
+from dcgan.data.datamodule import BaseDataModule, StoredImages
 
 
-class Digits(InMemoryDataModule):
+class Digits(BaseDataModule):
     """1,797 handwritten digits of 8 x 8 pixels and 17 grey levels (Alpaydin and Kaynak 1998).
 
     The first 1,437 are the training images, the last 360 the test images. Args: see `BaseDataModule`.
     """
 
-    def load(self, train: bool) -> tuple[UInt8[Tensor, "n k h w"], Int64[Tensor, " n"]]:
+    def load(self, train: bool) -> StoredImages:
         from sklearn.datasets import load_digits  # imported here, as it takes half a second
 
         digits = load_digits()

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from dcgan.common.arg_checks import check_number
 
+LUMINANCE_WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue
+
 
 class PixelRange:
     """An affine map of 0..255 onto [low, 1].
@@ -33,15 +35,27 @@ class PixelRange:
 
 
 def resize_images(images: UInt8[Tensor, "n k h w"], image_size: int, channels: int) -> UInt8[Tensor, "n c s s"]:
-    """Resize images (bilinear, antialiased) and repeat a single channel.
+    """Resize images (bilinear, antialiased), repeat a single channel, and convert three channels to their luminance.
 
     Raises:
-        ValueError: The images have several channels, and not `channels` of them.
+        ValueError: The images have neither one nor three nor `channels` channels.
     """
-    if images.shape[1] not in (1, channels):
-        raise ValueError(f"images with {images.shape[1]} channels cannot be converted to {channels}")
+    k = images.shape[1]
+    if k not in (1, channels) and (k, channels) != (3, 1):
+        raise ValueError(f"images with {k} channels cannot be converted to {channels}")
     size = (image_size, image_size)
-    if images.shape[-2:] != size:
-        parts = [F.interpolate(part.float(), size, mode="bilinear", antialias=True) for part in images.split(4096)]
-        images = torch.cat([part.round_().clamp_(0, 255).to(torch.uint8) for part in parts])
-    return images.expand(-1, channels, -1, -1)
+    if images.shape[-2:] == size and k in (1, channels):
+        return images.expand(-1, channels, -1, -1)
+    parts = []
+    for part in images.split(4096):
+        x = luminance(part) if k > channels else part.float()
+        if x.shape[-2:] != size:
+            x = F.interpolate(x, size, mode="bilinear", antialias=True)
+        parts.append(x.round_().clamp_(0, 255).to(torch.uint8))
+    return torch.cat(parts).expand(-1, channels, -1, -1)
+
+
+def luminance(images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
+    """Return the luminance of RGB images (ITU-R BT.601)."""
+    weights = torch.tensor(LUMINANCE_WEIGHTS, device=images.device)
+    return (images * weights[:, None, None]).sum(dim=1, keepdim=True)

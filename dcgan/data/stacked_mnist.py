@@ -4,17 +4,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Int64, UInt8
-from torch import Tensor
 
 from dcgan.common.arg_checks import check_int
-from dcgan.data.torchvision import TorchvisionDataModule
+from dcgan.data.datamodule import StoredImages
+from dcgan.data.mnist import MNISTDataModule
 
 DIGITS = 3
 
 
 @dataclass(kw_only=True, eq=False)
-class StackedMNIST(TorchvisionDataModule):
+class StackedMNIST(MNISTDataModule):
     """Random triples of digits, labelled 0 to 999 (VEEGAN, Srivastava et al. 2017; PacGAN, Lin et al. 2018).
 
     The triples do not depend on `seed`.
@@ -24,7 +23,7 @@ class StackedMNIST(TorchvisionDataModule):
         test_stacks: Number of test images, >= 1.
         channels: 3.
 
-    For the other arguments see `TorchvisionDataModule`.
+    For the other arguments see `MNISTDataModule`.
     """
 
     judged_channels: ClassVar[int] = DIGITS
@@ -47,13 +46,14 @@ class StackedMNIST(TorchvisionDataModule):
     def judge_name(self) -> str:
         return super().dataset_name
 
-    def load(self, train: bool) -> tuple[UInt8[Tensor, "n k h w"], Int64[Tensor, " n"]]:
+    def load(self, train: bool) -> StoredImages:
         images, labels = super().load(train)
+        assert labels is not None
         rng = torch.Generator().manual_seed(int(train))
         n = self.stacks if train else self.test_stacks
         index = torch.randint(len(images), (n, DIGITS), generator=rng)
         hundreds, tens, ones = labels[index].unbind(dim=1)
         return images[index, 0], 100 * hundreds + 10 * tens + ones
 
-    def examples(self, indices: list[int]) -> tuple[UInt8[Tensor, "n c h w"], list[str] | None]:
-        return self.train_images[indices], [f"{label:03d}" for label in self.train_labels[indices].tolist()]
+    def class_name(self, label: int) -> str:
+        return f"{label:03d}"

@@ -1,18 +1,21 @@
-"""MNIST and data sets in its format, from torchvision."""
+"""The image sets of torchvision."""
 
-import math
 import socket
-import zlib
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from inspect import signature
+from pathlib import Path, PurePath
 from typing import Any
 
-from filelock import FileLock
-from jaxtyping import Int64, UInt8
-from torch import Tensor
+from PIL import Image
 
 from dcgan.common.errors import UserError, first_line
-from dcgan.data.datamodule import InMemoryDataModule, check_labels
+from dcgan.data.prepared_datamodule import PreparedDataModule
+from dcgan.data.prepared_images import SPLITS, PictureSource, hash_order, hash_split
+
+DOWNLOAD_TIMEOUT = 30  # seconds without data; torchvision sets none
+OWN_ARGUMENTS = ("root", "download", "transform", "target_transform", "transforms", "loader")
 
 
 class MissingDataError(UserError):
@@ -20,101 +23,134 @@ class MissingDataError(UserError):
 
 
 @dataclass(kw_only=True, eq=False)
-class TorchvisionDataModule(InMemoryDataModule):
-    """MNIST and the data sets in its format, downloaded and verified by torchvision.
+class TorchvisionDataModule(PreparedDataModule):
+    """An image set of torchvision, prepared like a folder of pictures, and downloaded if its class can do that.
 
     Args:
-        dataset: A subclass of torchvision.datasets.MNIST.
-        root: The folder that contains the data set's folder.
+        dataset: A class of torchvision.datasets whose items are (picture, class), such as CIFAR10.
+        root: The folder that contains the data set's files.
+        files: Glob pattern of these files below `root`: if one changes, the images are prepared again. None: changes
+            are not noticed.
+        train: Arguments of `dataset` that choose the training split, such as {"train": True}: strings, numbers and
+            booleans.
+        test: The same for the test split; None: `test_fraction` of the training split is the test split.
 
-    For the other arguments see `BaseDataModule`.
+    For the other arguments see `PreparedDataModule`.
 
     Raises:
-        UserError: The files are damaged (raised by `prepare_data` and `load`).
-        MissingDataError: The files are missing and cannot be downloaded (raised by `prepare_data`).
+        ValueError: An argument is out of range, or may not be set.
+        MissingDataError: The files are missing and cannot be downloaded (raised by `prepare_data`, `setup` and `load`).
     """
 
     dataset: Any
     root: str
+    files: str | None = None
+    train: dict[str, Any] = field(default_factory=dict)
+    test: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        from torchvision.datasets import MNIST  # imported here, as it takes a second
+        from torchvision.datasets import VisionDataset  # imported here, as it takes a second
 
-        if not (isinstance(self.dataset, type) and issubclass(self.dataset, MNIST)):
-            raise ValueError(f"data.dataset must be a subclass of torchvision.datasets.MNIST, got {self.dataset!r}")
-        self.raw = Path(self.root) / self.dataset.__name__ / "raw"
+        if not (isinstance(self.dataset, type) and issubclass(self.dataset, VisionDataset)):
+            raise ValueError(f"data.dataset must be an image set of torchvision.datasets, got {self.dataset!r}")
+        if self.files is not None and (PurePath(self.files).is_absolute() or ".." in PurePath(self.files).parts):
+            raise ValueError(f"data.files must be a pattern of files below data.root, got {self.files!r}")
+        self.train, self.test = dict(self.train), None if self.test is None else dict(self.test)
+        check_split("data.train", self.train)
+        check_split("data.test", self.test or {})
 
-    def prepare_data(self) -> None:
-        from torchvision.datasets.utils import check_integrity
+    def cache_key(self) -> list[Any]:
+        paths = sorted(Path(self.root).glob(self.files)) if self.files is not None else []
+        stats = [(path.relative_to(self.root).as_posix(), path.stat()) for path in paths]
+        files = [(name, status.st_size, status.st_mtime_ns) for name, status in stats]
+        split = self.test_fraction if self.test is None else self.test
+        return [self.dataset_name, self.train, split, files]
 
-        archives = {self.raw / name: md5 for name, md5 in self.dataset.resources}
-        if all(archive.with_suffix("").exists() for archive in archives):
-            return
-        timeout = socket.getdefaulttimeout()
+    def sources(self) -> dict[str, PictureSource]:
+        datasets = {"train": self.build_dataset(self.train)}
+        if self.test is not None:
+            datasets["test"] = self.build_dataset(self.test)
+        self.dataset_classes = getattr(datasets["train"], "classes", None)
+        names = {split: hash_order([str(i) for i in range(len(dataset))]) for split, dataset in datasets.items()}
+        if self.test is None:
+            names = hash_split(names["train"], self.test_fraction)
+        labelled = self.classes is not None
+        # not in processes: they would copy the images of sets that are in memory
+        return {
+            split: PictureSource(DatasetReader(datasets.get(split, datasets["train"]), labelled), names[split])
+            for split in SPLITS
+        }
+
+    def build_dataset(self, split: dict[str, Any]) -> Any:
+        """Return a split of the data set, downloaded if necessary.
+
+        Raises:
+            MissingDataError: The files are missing and cannot be downloaded.
+        """
         try:
-            self.raw.mkdir(parents=True, exist_ok=True)
-            socket.setdefaulttimeout(30)  # torchvision sets no timeout
-            with FileLock(self.raw / ".lock"):  # only one job of a parallel sweep unpacks
-                for archive, md5 in archives.items():
-                    if archive.exists() and not check_integrity(str(archive), md5):
-                        reason = f"its MD5 is not {md5}"
-                        raise UserError(f"{archive} is damaged ({reason}): delete it, and it is downloaded again")
-                self.dataset(self.root, train=True, download=True)
+            return self.dataset(self.root, **split)
+        except (RuntimeError, OSError) as error:  # torchvision's for missing files and for damaged ones
+            if "download" not in signature(self.dataset).parameters:
+                raise self.missing(first_line(error)) from error
+        try:
+            with download_timeout():
+                Path(self.root).mkdir(parents=True, exist_ok=True)
+                return self.dataset(self.root, **split, download=True)
         except (RuntimeError, OSError, EOFError) as error:
-            names = ", ".join(archive.name for archive in archives)
-            raise MissingDataError(
-                f"{self.dataset.__name__} is not in {self.raw} and cannot be downloaded "
-                f"({first_line(error).rstrip(':')}): copy {names} there, set data.root or DCGAN_DATA_DIR to a folder "
-                "that has them, or use data=digits, which needs no download"
-            ) from error
-        finally:
-            socket.setdefaulttimeout(timeout)
+            raise self.missing(f"cannot be downloaded: {first_line(error).rstrip(':')}") from error
+
+    def missing(self, reason: str) -> MissingDataError:
+        return MissingDataError(
+            f"{self.dataset_name} is not in {self.root} ({reason}): copy its files there, set data.root or "
+            "DCGAN_DATA_DIR to a folder that has them, or use data=digits, which needs no download"
+        )
+
+    def class_names(self) -> list[str] | None:
+        names = self.dataset_classes
+        if self.classes is None or not isinstance(names, list) or len(names) != self.classes:
+            return None
+        return [str(name) for name in names]
+
+    def picture_name(self, name: str) -> str:
+        return f"{self.dataset_name} {name}"
+
+    @property
+    def location(self) -> str:
+        return self.root
 
     @property
     def dataset_name(self) -> str:
         return self.dataset.__name__
 
-    def load(self, train: bool) -> tuple[UInt8[Tensor, "n k h w"], Int64[Tensor, " n"]]:
-        for name, _ in self.dataset.resources:
-            check_idx_file(self.raw / name)
-        stored = self.dataset(self.root, train=train)
-        images, labels = stored.data[:, None], stored.targets
-        if len(images) != len(labels):
-            raise UserError(
-                f"{self.raw} has {len(images)} images and {len(labels)} labels: delete the files and their archives"
-            )
-        if self.classes is not None:
-            check_labels(labels, self.classes)
-        return images, labels
+
+@dataclass(frozen=True)
+class DatasetReader:
+    """Returns the picture with an index and, if `labelled`, its class."""
+
+    dataset: Any
+    labelled: bool
+
+    def __call__(self, name: str) -> tuple[Image.Image, int | None]:
+        picture, label = self.dataset[int(name)]
+        return picture, label if self.labelled else None
 
 
-def stored_crc(archive: Path) -> int:
-    """Return the CRC-32 of a .gz archive's content, without reading the archive: RFC 1952, section 2.3.1."""
-    with archive.open("rb") as file:
-        file.seek(max(0, archive.stat().st_size - 8))
-        return int.from_bytes(file.read(4), "little")
+def check_split(key: str, arguments: dict[str, Any]) -> None:
+    """Raise ValueError unless the arguments only choose a split: they may come from another person's checkpoint."""
+    for name, value in arguments.items():
+        if name in OWN_ARGUMENTS:
+            raise ValueError(f"{key}.{name} must not be set")
+        if not isinstance(value, bool | int | str) or (isinstance(value, str) and {"/", "\\"} & set(value)):
+            raise ValueError(f"{key}.{name} must be a number, a boolean or a string without slashes, got {value!r}")
 
 
-def check_idx_file(archive: Path) -> None:
-    """Raise UserError if an unpacked IDX file (LeCun et al., the MNIST format) is damaged.
-
-    Its header must match the kind of file and the file's length. If the archive is still there, the content must have
-    the archive's CRC-32: no other check detects a wrong label.
-
-    Args:
-        archive: The file's archive, FILE.gz; it need not exist.
-    """
-    path, dimensions = archive.with_suffix(""), 3 if "images" in archive.name else 1
-    data, header_size = path.read_bytes(), 4 + 4 * dimensions
-    sizes = [int.from_bytes(data[i : i + 4], "big") for i in range(4, header_size, 4)]
-    expected = header_size + math.prod(sizes)
-    if data[:4] != bytes((0, 0, 8, dimensions)) or len(data) < header_size:
-        reason = f"it has no IDX header for bytes in {dimensions} dimensions"
-    elif len(data) != expected:
-        reason = f"{len(data):,} bytes instead of the {expected:,} of its header"
-    elif archive.exists() and zlib.crc32(data) != stored_crc(archive):
-        reason = f"its checksum is not that of {archive.name}"
-    else:
-        return
-    raise UserError(f"{path} is damaged ({reason}): delete it, and it is unpacked or downloaded again")
+@contextmanager
+def download_timeout() -> Iterator[None]:
+    """Within the context, a connection that delivers nothing ends after `DOWNLOAD_TIMEOUT`."""
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(timeout)

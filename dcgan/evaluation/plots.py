@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from dcgan.common.image_grid import image_grid
 from dcgan.metrics.checkerboard import power_spectrum
 from dcgan.metrics.classes import class_histogram
-from dcgan.metrics.judge import ImageFeatures
+from dcgan.metrics.features import ImageFeatures
 from dcgan.metrics.real_images import RealStatistics
 
 DPI = 110
@@ -31,16 +32,17 @@ def spectrum(images: UInt8[Tensor, "n c s s"]) -> Float[Tensor, "s s"]:
 
 
 def evaluation_figure(samples: ImageFeatures, real: RealStatistics) -> UInt8[Tensor, "3 h w"]:
-    """Plot the first samples, the spectra of generated and real images, and the class histogram."""
-    figure = Figure(figsize=(14, 4.2), dpi=DPI, layout="constrained")
-    grid, generated, test, classes = figure.subplots(1, 4, width_ratios=(1.1, 1, 1, 1.1))
+    """Plot the first samples, the spectra of generated and real images, and the class histogram if there is a judge."""
+    panels = 4 if real.judge else 3
+    figure = Figure(figsize=(3.5 * panels, 4.2), dpi=DPI, layout="constrained")
+    grid, generated, test, *classes = figure.subplots(1, panels, width_ratios=(1.1, 1, 1, 1.1)[:panels])
 
     first = samples.images[:GRID_IMAGES]
     grid.imshow(image_grid(first).permute(1, 2, 0).numpy(), interpolation="nearest")
     grid.set_title(f"{len(first)} of {len(samples):,} samples")
     grid.axis("off")
 
-    test_images = real.resized_test_images(min(len(samples), len(real)))
+    test_images = real.random_test_images(min(len(samples), len(real)))
     size = test_images.shape[-1]
     real_spectrum = spectrum(test_images)
     low, high = (limit.item() for limit in real_spectrum.aminmax())
@@ -52,15 +54,20 @@ def evaluation_figure(samples: ImageFeatures, real: RealStatistics) -> UInt8[Ten
         axes.set(title=f"spectrum, {name}", xlabel=f"cycles per {size} pixels")
     figure.colorbar(image, ax=[generated, test], label="dB", shrink=0.8)
 
-    shares, prior = class_histogram(samples.logits).cpu().numpy(), real.class_prior.cpu().numpy()
-    labels = np.arange(len(shares))
-    classes.bar(labels, shares, color="#4477aa", label="generated")
-    edges = np.append(labels, len(shares)) - 0.5
-    classes.stairs(prior, edges, baseline=None, color="black", linewidth=1.5, label="training set")
-    classes.set_xticks(labels if len(shares) <= MAX_TICK_LABELS else [0, len(shares) - 1])
-    classes.set(title="classes, by the judge", ylabel="share", ylim=(0, 1.25 * max(*shares, *prior)))
-    classes.legend(frameon=False, loc="upper right")
+    for axes in classes:
+        plot_classes(axes, class_histogram(samples.logits).cpu().numpy(), real.class_prior.cpu().numpy())
     return render(figure)
+
+
+def plot_classes(axes: Axes, shares: np.ndarray, prior: np.ndarray) -> None:
+    """Plot the shares of each class in the samples and in the training images."""
+    labels = np.arange(len(shares))
+    axes.bar(labels, shares, color="#4477aa", label="generated")
+    edges = np.append(labels, len(shares)) - 0.5
+    axes.stairs(prior, edges, baseline=None, color="black", linewidth=1.5, label="training set")
+    axes.set_xticks(labels if len(shares) <= MAX_TICK_LABELS else [0, len(shares) - 1])
+    axes.set(title="classes, by the judge", ylabel="share", ylim=(0, 1.25 * max(*shares, *prior)))
+    axes.legend(frameon=False, loc="upper right")
 
 
 def pairs_figure(samples: UInt8[Tensor, "n c h w"], train: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "3 gh gw"]:

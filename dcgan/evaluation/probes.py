@@ -16,11 +16,10 @@ from dcgan.checkpoints.networks import build_network, load_network
 from dcgan.common.arg_checks import check_int
 from dcgan.common.device import tf32
 from dcgan.common.errors import UserError
-from dcgan.data.pixel_range import PixelRange, resize_images
+from dcgan.data.pixel_range import PixelRange
 from dcgan.metrics.base import MetricSpec
-from dcgan.metrics.judge import JUDGE_SIZE
 from dcgan.metrics.nearest_neighbors import nearest_distances
-from dcgan.metrics.real_images import RealStatistics, flatten_pixels
+from dcgan.metrics.real_images import RealStatistics
 from dcgan.models.layers import hidden_activations
 from dcgan.sampling.trained_generator import TrainedGenerator
 
@@ -104,12 +103,14 @@ class LinearProbe(Probe):
         discriminator.to(real.device)
 
         def features(images: Tensor) -> np.ndarray:
-            return pooled_features(discriminator, real.data.resize(images), real.data.pixels).numpy()
+            resized = real.data.resize(images.to(real.device))
+            return pooled_features(discriminator, resized, real.data.pixels).numpy()
 
-        train_images, train_labels = real.train_images[: self.train_images], real.train_labels[: self.train_images]
+        n = self.train_images
+        train_images, train_labels = real.train_images[:n], real.require_labels(train=True)[:n]
         svm = make_pipeline(StandardScaler(), LinearSVC(C=1e-3, dual=True, random_state=0))
         svm.fit(features(train_images), train_labels.cpu().numpy())
-        return float(svm.score(features(real.test_images), real.test_labels.cpu().numpy()))
+        return float(svm.score(features(real.test_images), real.require_labels(train=False).cpu().numpy()))
 
 
 class NearestNeighborProbe(Probe):
@@ -139,7 +140,7 @@ class NearestNeighborProbe(Probe):
         assert labels is not None  # `check`
         samples = torch.cat(list(generator.generate(generator.z(self.n, seed), labels)))
         error = nearest_neighbor_error(samples, labels, real)
-        baseline = nearest_neighbor_error(real.train_images[: self.n], real.train_labels[: self.n], real)
+        baseline = nearest_neighbor_error(real.train_images[: self.n], real.require_labels(train=True)[: self.n], real)
         return {"nearest_neighbour_error": error}, {"nearest_neighbour_error": baseline}
 
 
@@ -147,6 +148,5 @@ def nearest_neighbor_error(
     images: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, " n"], real: RealStatistics
 ) -> float:
     """Return the share of test images whose nearest of `images` has another label, at 28 x 28 pixels."""
-    resized = resize_images(images.to(real.device), JUDGE_SIZE, images.shape[1])
-    _, nearest = nearest_distances(flatten_pixels(real.test.judge_input), flatten_pixels(resized))
-    return (labels.to(real.device)[nearest] != real.test_labels).double().mean().item()
+    _, nearest = nearest_distances(real.thumbnails(real.test_images), real.thumbnails(images))
+    return (labels.to(real.device)[nearest] != real.require_labels(train=False)).double().mean().item()

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from hydra.utils import instantiate
 from jaxtyping import UInt8
 from omegaconf import DictConfig, OmegaConf
 from rich import box
@@ -21,14 +20,16 @@ from dcgan.common.atomic_files import nonfinite_to_none, write_json
 from dcgan.common.device import resolve_device
 from dcgan.common.errors import UserError
 from dcgan.common.image_grid import save_png
+from dcgan.common.instantiate import build, build_all, build_function
 from dcgan.common.progress import progress_bar
 from dcgan.evaluation.plots import evaluation_figure, pairs_figure
 from dcgan.evaluation.probes import Probe
 from dcgan.evaluation.targets import EvaluationTarget, checkpoint_target, samples_target
-from dcgan.metrics.base import MetricSpec
+from dcgan.metrics.base import Metric, MetricSpec
 from dcgan.metrics.classes import class_histogram
-from dcgan.metrics.compute import applicable_metrics, load_real_statistics, measure, measure_baseline
-from dcgan.metrics.judge import ImageFeatures, MissingJudgeError
+from dcgan.metrics.compute import applicable_metrics, describe, load_real_statistics, measure, measure_baseline
+from dcgan.metrics.features import ImageFeatures
+from dcgan.metrics.judge import MissingJudgeError
 from dcgan.metrics.memorization import Memorization, closest_pairs
 from dcgan.metrics.real_images import RealStatistics
 
@@ -59,8 +60,9 @@ def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], data_choice: 
         target = checkpoint_target(cfg, overrides)
     else:
         target = samples_target(cfg, run_dir, data_choice)
+    features = {name: build_function(cfg, f"features.{name}") for name in cfg.features}
     try:
-        real = load_real_statistics(target.data, resolve_device(cfg.device))
+        real = load_real_statistics(target.data, features, resolve_device(cfg.device))
     except MissingJudgeError as error:
         train_judge = f"python -m dcgan.metrics.train_judge data={target.data_choice}"
         raise UserError(f"{error}: train one with {train_judge}") from error
@@ -73,8 +75,9 @@ def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], data_choice: 
         "floor": nonfinite_to_none({name: measurement.baseline for name, measurement in measurements.items()}),
         "better": {name: measurement.spec.better for name, measurement in measurements.items()},
         "n": len(samples),
+        "features": real.feature_facts,
         "judge": real.judge_facts,
-        "class_histogram": class_histogram(samples.logits).tolist(),
+        "class_histogram": class_histogram(samples.logits).tolist() if real.judge else None,
         **target.facts,
         "seconds": time.perf_counter() - start,
     }
@@ -118,10 +121,9 @@ def measure_target(
     """Return the target's images with their features, and their measurements by name."""
     n = choose_n(cfg.n, target.available, len(real))
     labels = target.labels(n)
-    metrics = instantiate(cfg.evaluator, _convert_="all")
-    metrics = applicable_metrics(metrics, has_judge=True, has_labels=labels is not None)
-    specs = {name: spec for metric in metrics.values() for name, spec in metric.specs.items()}
-    probe: Probe | None = instantiate(cfg.probe)
+    metrics = applicable_metrics(build_all(cfg, "evaluator", Metric), real.judge is not None, labels is not None)
+    specs = describe(metrics, real.spaces)
+    probe = build(cfg, "probe", Probe) if cfg.probe is not None else None
     if probe is not None and target.networks is not None:
         probe.check(target.networks[0])
 
@@ -145,15 +147,14 @@ def measure_target(
 
 
 def print_table(measurements: dict[str, Measurement], real: RealStatistics, n: int) -> None:
-    judge = real.judge_facts or {}
+    features = "; ".join(f"{name}: {facts['description']}" for name, facts in real.feature_facts.items())
     table = Table(
         "metric",
         "",
         Column("generated", justify="right"),
         Column("real-data baseline", justify="right"),
         "better",
-        title=f"{n:,} images of {real.data.dataset_name}; "
-        f"judge of {judge['data']}, version {judge['version']}, test accuracy {judge['accuracy']:.2%}",
+        title=f"{n:,} images of {real.data.dataset_name}; features: {features}",
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )

@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from jaxtyping import Int64, UInt8
 from omegaconf import DictConfig
 from torch import Tensor
 
 from dcgan.checkpoints.io import read_checkpoint
-from dcgan.checkpoints.safe_instantiate import safe_instantiate, use_local_data_keys
+from dcgan.checkpoints.safe_instantiate import LOCAL_DATA_KEYS, safe_instantiate, use_local_data_keys
 from dcgan.common.errors import UserError
+from dcgan.common.instantiate import build
 from dcgan.common.npy_files import read_npy
 from dcgan.data.datamodule import BaseDataModule
-from dcgan.metrics.compute import require_judge_data
 from dcgan.runs.run_dir import run_dir_of
 from dcgan.sampling.trained_generator import TrainedGenerator, generator_of_checkpoint
 
@@ -72,7 +71,7 @@ def checkpoint_target(cfg: DictConfig, overrides: list[str]) -> EvaluationTarget
 
 def samples_target(cfg: DictConfig, run_dir: Path, data_choice: str) -> EvaluationTarget:
     path = Path(cfg.samples)
-    data = require_judge_data(instantiate(cfg.data))
+    data = build(cfg, "data", BaseDataModule)
     images = read_samples(path, data.channels, data.image_size)
     return EvaluationTarget(
         facts={"checkpoint": None, "samples": {"file": path.name, "images": len(images)}},
@@ -98,7 +97,7 @@ def load_datamodule(path: Path, checkpoint: dict[str, Any], cfg: DictConfig, ove
         key, _, value = override.partition("=")
         if key == "data" and value != choice:
             raise UserError(f"{path} was trained on data={choice}, not on {value}: omit data=")
-        if key.startswith("data.") and key != "data.root":
+        if key.startswith("data.") and key.removeprefix("data.") not in LOCAL_DATA_KEYS:
             raise UserError(f"{key} is set by the checkpoint: omit it")
     return safe_instantiate({"data": use_local_data_keys(config["data"], cfg)}, "data")
 

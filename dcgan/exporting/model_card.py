@@ -7,7 +7,7 @@ from dcgan.models.layers import count_parameters
 from dcgan.sampling.trained_generator import TrainedGenerator
 
 NOT_EVALUATED = "Not evaluated: `python -m dcgan.evaluate checkpoint=CKPT` before the export adds metrics here."
-OMITTED_GROUPS = ("trainer", "evaluator", "experiment")  # they do not describe the model
+OMITTED_GROUPS = ("trainer", "evaluator", "features", "experiment")  # they do not describe the model
 
 
 def model_card(generator: TrainedGenerator, evaluation: dict[str, Any] | None) -> str:
@@ -63,19 +63,28 @@ range [{generator.pixels.low:g}, 1]. Exported by dcgan {__version__}.
 
 
 def metrics_table(evaluation: dict[str, Any]) -> str:
-    judge, baseline, better = evaluation["judge"], evaluation["floor"], evaluation["better"]
+    baseline, better = evaluation["floor"], evaluation["better"]
     rows = "\n".join(
         f"| `{name}` | {format_value(value)} | {format_value(baseline[name])} | {better[name]} |"
         for name, value in evaluation["metrics"].items()
     )
     return f"""{evaluation["n"]:,} samples. The real-data baseline is the value for as many real training images.
-The judge is dcgan's own classifier of {judge["data"]}, version {judge["version"]}, accuracy {judge["accuracy"]:.2%}
-(SHA-256 {judge["sha256"]}).
-`frechet` and `kid` are distances in its features, not comparable with Inception's FID and KID.
+{describe_features(evaluation)}
 
 | metric | generated | real-data baseline | better |
 | --- | --- | --- | --- |
 {rows}"""
+
+
+def describe_features(evaluation: dict[str, Any]) -> str:
+    """Return what the metrics were measured with."""
+    spaces = [f"{facts['description']} (`{name}`)" for name, facts in evaluation["features"].items()]
+    sentences = [f"Distances are measured in the features of: {'; '.join(spaces)}."]
+    if "inception" not in evaluation["features"]:
+        sentences.append("They are not comparable with Inception's FID and KID.")
+    if (judge := evaluation["judge"]) is not None:
+        sentences.append(f"The judge is dcgan's own classifier of {judge['data']} (SHA-256 {judge['sha256']}).")
+    return "\n".join(sentences)
 
 
 def format_value(value: float | None) -> str:

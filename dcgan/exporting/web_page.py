@@ -56,7 +56,7 @@ class Explorer:
         """Return the picture for the values of the sliders, and the judge's probability of each class."""
         image = self.generate(int(seed), truncation, None if label is None else int(label), first, second)
         picture = to_rgb(image)[0]
-        probabilities = [] if self.judge is None else self.judge(image).logits.softmax(dim=1)[0].tolist()
+        probabilities = [] if self.judge is None else self.judge.classify(image).softmax(dim=1)[0].tolist()
         return to_pil(enlarge(picture, display_scale(picture))), {str(k): p for k, p in enumerate(probabilities)}
 
 

@@ -1,14 +1,17 @@
 """The interface of all metrics."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from dcgan.metrics.judge import ImageFeatures
-from dcgan.metrics.real_images import RealStatistics
+from dcgan.metrics.features import ImageFeatures
+from dcgan.metrics.judge import JudgeFeatures
+from dcgan.metrics.real_images import FeatureSpace, RealStatistics
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,15 @@ class Metric:
 
     Attributes:
         specs: The values that a call returns, by name. A value is NaN if it is undefined.
-        needs_judge: True if it reads the judge's features or logits.
+        needs_judge: True if it reads the judge's logits.
         needs_labels: True if it reads the images' labels.
+        at_start: True if it is also measured before the first step, on fewer images.
     """
 
     specs: dict[str, MetricSpec]
-    needs_judge = True
+    needs_judge = False
     needs_labels = False
+    at_start = False
 
     def __call__(self, samples: ImageFeatures, real: RealStatistics) -> dict[str, float]:
         raise NotImplementedError
@@ -44,6 +49,37 @@ class Metric:
     def baseline(self, train: ImageFeatures, real: RealStatistics) -> dict[str, float]:
         """Return the values of real images: `train` holds as many training images as there are samples."""
         return self(train, real)
+
+    def describe(self, spaces: Iterable[str]) -> dict[str, MetricSpec]:
+        """Return the description of each value that a call returns, for the names of the feature extractors."""
+        return self.specs
+
+
+class FeatureMetric(Metric):
+    """A metric of features, which is measured in each feature space. A subclass defines `measure`.
+
+    The values of `specs` are those of the judge's features. In another space their name ends in that of the space, such
+    as `frechet_random_conv`.
+    """
+
+    def measure(self, samples: Float[Tensor, "n d"], real: FeatureSpace) -> dict[str, float]:
+        """Return the values of the samples' features in one space."""
+        raise NotImplementedError
+
+    def __call__(self, samples: ImageFeatures, real: RealStatistics) -> dict[str, float]:
+        values: dict[str, float] = {}
+        for space, real_features in real.spaces.items():
+            measured = self.measure(samples.features[space], real_features)
+            values |= {value_name(name, space): value for name, value in measured.items()}
+        return values
+
+    def describe(self, spaces: Iterable[str]) -> dict[str, MetricSpec]:
+        return {value_name(name, space): spec for space in spaces for name, spec in self.specs.items()}
+
+
+def value_name(name: str, space: str) -> str:
+    """Return the name of a metric's value in a feature space."""
+    return name if space == JudgeFeatures.name else f"{name}_{space}"
 
 
 @contextmanager

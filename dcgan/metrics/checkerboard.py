@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from dcgan.data.pixel_range import resize_images
 from dcgan.metrics.base import Metric, MetricSpec
-from dcgan.metrics.judge import ImageFeatures
+from dcgan.metrics.features import ImageFeatures
 from dcgan.metrics.real_images import RealStatistics
 
 BLOCK_SIZE = 1000
@@ -36,14 +37,14 @@ class Checkerboard(Metric):
         "pv2": MetricSpec("ripple of period 2, %", "lower"),
         "pv4": MetricSpec("ripple of period 4, %", "lower"),
     }
-    needs_judge = False
+    at_start = True
 
     def __call__(self, samples: ImageFeatures, real: RealStatistics) -> dict[str, float]:
         size = samples.images.shape[-1]
         if size % 4 or size < MIN_IMAGE_SIZE:
             return dict.fromkeys(self.specs, math.nan)
         n = min(len(samples), len(real))
-        generated, test = samples.images[:n], real.resized_test_images(n)
+        generated, test = samples.images[:n], real.random_test_images(n)
         return {
             "cb2": cb2(power_spectrum(generated), power_spectrum(test)),
             "pv2": phase_ripple(generated, test, 2),
@@ -52,11 +53,12 @@ class Checkerboard(Metric):
 
 
 def power_spectrum(images: UInt8[Tensor, "n c s s"]) -> Float[Tensor, "s s"]:
-    """Return the mean of |DFT|^2 over images and channels, of pixels in [0, 1]; frequency 0 comes first."""
+    """Return the mean of |DFT|^2 over images, of the luminance in [0, 1]; frequency 0 comes first."""
     total = torch.zeros(images.shape[-2:], dtype=torch.float64, device=images.device)
     for block in images.split(BLOCK_SIZE):
-        total += torch.fft.fft2(block.double() / 255).abs().square().sum(dim=(0, 1))
-    return total / (len(images) * images.shape[1])
+        grey = resize_images(block, block.shape[-1], 1)[:, 0]
+        total += torch.fft.fft2(grey.double() / 255).abs().square().sum(dim=0)
+    return total / len(images)
 
 
 def cb2(generated: Float[Tensor, "s s"], real: Float[Tensor, "s s"]) -> float:
@@ -87,14 +89,16 @@ def phase_ripple(generated: UInt8[Tensor, "n c s s"], real: UInt8[Tensor, "m c s
 def phase_means(images: UInt8[Tensor, "n c s s"], period: int) -> Float[Tensor, "p p"]:
     """Return the mean of (x - b) / b per pixel phase, over pixels whose 3x3 binomial blur b exceeds 0.6.
 
+    x is the luminance.
+
     All are NaN if a phase has fewer than 1,000 such pixels.
     """
     binomial = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64, device=images.device)
     kernel = (binomial[:, None] * binomial)[None, None]
     total = torch.zeros(period, period, dtype=torch.float64, device=images.device)
     count = torch.zeros_like(total)
-    for block in images.flatten(0, 1)[:, None].split(BLOCK_SIZE):
-        x = block.double()
+    for block in images.split(BLOCK_SIZE):
+        x = resize_images(block, block.shape[-1], 1).double()
         # integers, so that rounding, which differs between devices, decides no comparison
         b = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), kernel).round()
         is_stroke = b > STROKE_THRESHOLD * 255 * BINOMIAL_SUM

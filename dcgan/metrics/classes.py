@@ -8,7 +8,7 @@ from torchmetrics.image.inception import InceptionScore
 from dcgan.common.arg_checks import check_int, check_number
 from dcgan.metrics.base import Metric, MetricSpec, isolated_library_call
 from dcgan.metrics.distances import PrecomputedFeatures
-from dcgan.metrics.judge import ImageFeatures
+from dcgan.metrics.features import ImageFeatures
 from dcgan.metrics.real_images import RealStatistics
 
 
@@ -22,6 +22,7 @@ class ClassifierScore(Metric):
     """
 
     specs = {"classifier_score": MetricSpec("classifier score, 1 to classes", "higher")}
+    needs_judge = True
 
     def __init__(self, splits: int) -> None:
         check_int("splits", splits, 1)
@@ -56,6 +57,7 @@ class ClassBalance(Metric):
         "class_kl": MetricSpec("KL of the classes, nats", "lower"),
         "confident": MetricSpec("share of confident predictions", "higher"),
     }
+    needs_judge = True
 
     def __init__(self, confidence: float) -> None:
         check_number("confidence", confidence, 0, 1)
@@ -80,6 +82,7 @@ class Modes(Metric):
     """
 
     specs = {"modes": MetricSpec("modes with at least one sample", "higher")}
+    needs_judge = True
 
     def __call__(self, samples: ImageFeatures, real: RealStatistics) -> dict[str, float]:
         return {"modes": int((class_histogram(samples.logits) > 0).sum())}
@@ -92,6 +95,7 @@ class LabelAgreement(Metric):
     """
 
     specs = {"label_agreement": MetricSpec("share of samples in the class of their label", "higher")}
+    needs_judge = True
     needs_labels = True
 
     def __call__(self, samples: ImageFeatures, real: RealStatistics) -> dict[str, float]:

@@ -1,42 +1,39 @@
 """Compute metrics of images, for `python -m dcgan.evaluate` and during training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dcgan.common.cache import digest, load_or_compute
-from dcgan.common.errors import UserError
-from dcgan.data.datamodule import BaseDataModule, InMemoryDataModule
-from dcgan.metrics.base import Metric
-from dcgan.metrics.judge import ImageFeatures, load_judge
+from dcgan.common.cache import load_or_compute
+from dcgan.common.instantiate import require_instance
+from dcgan.data.datamodule import BaseDataModule
+from dcgan.metrics.base import Metric, MetricSpec
+from dcgan.metrics.features import FeatureExtractor, FeatureFactory, ImageFeatures
+from dcgan.metrics.judge import MissingJudgeError, load_data_judge
 from dcgan.metrics.real_images import RealStatistics
 
 Metrics = dict[str, Metric]
 Report = Callable[[str], None]  # called with a description of the next measurement
 
 
-def require_judge_data(data: BaseDataModule) -> InMemoryDataModule:
-    """Return the data module. UserError if no judge can classify its images."""
-    if not isinstance(data, InMemoryDataModule):
-        raise UserError(f"{data.dataset_name} has neither test images nor classes, so it can have no judge")
-    if data.channels != data.judged_channels:
-        raise UserError(f"judges see grey images, and data.channels is {data.channels}")
-    return data
-
-
-def load_real_statistics(data: BaseDataModule, device: torch.device) -> RealStatistics:
-    """Return the real images of a data module, with their judge.
+def load_real_statistics(
+    data: BaseDataModule, features: dict[str, FeatureFactory], device: torch.device
+) -> RealStatistics:
+    """Return the real images of a data module, with their judge, if there is one, and the chosen features.
 
     Raises:
-        UserError: The data has no test images or is in color.
-        MissingJudgeError: No judge was trained on this data.
+        UserError: The data has no test images, or the features cannot be loaded.
+        MissingJudgeError: The judge's features were chosen, and no judge was trained on this data.
     """
-    data = require_judge_data(data)
-    judge = load_judge(data.judge_name, device)
     data.prepare_data()
-    return RealStatistics(data, judge, device)
+    extractors = [require_instance("features", create(data, device), FeatureExtractor) for create in features.values()]
+    try:
+        judge = load_data_judge(data, device)
+    except MissingJudgeError:
+        judge = None
+    return RealStatistics(data, extractors, judge, device)
 
 
 def applicable_metrics(metrics: Metrics, has_judge: bool, has_labels: bool) -> Metrics:
@@ -48,9 +45,9 @@ def applicable_metrics(metrics: Metrics, has_judge: bool, has_labels: bool) -> M
     }
 
 
-def better_directions(metrics: Metrics) -> dict[str, str]:
-    """Return `MetricSpec.better` of each value."""
-    return {name: spec.better for metric in metrics.values() for name, spec in metric.specs.items()}
+def describe(metrics: Metrics, spaces: Iterable[str]) -> dict[str, MetricSpec]:
+    """Return the description of each value, for the names of the feature extractors."""
+    return {name: spec for metric in metrics.values() for name, spec in metric.describe(spaces).items()}
 
 
 def measure(
@@ -79,5 +76,5 @@ def measure_baseline(
 
     data = real.data
     configs = {name: config[name] for name in metrics}
-    key = [real.cache_key, digest([real.train_images, real.train_labels]), data.limit, data.image_size, n, configs]
+    key = [real.cache_key, data.limit, data.image_size, data.channels, n, configs]
     return {name: value.item() for name, value in load_or_compute("floor", key, compute).items()}

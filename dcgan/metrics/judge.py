@@ -1,26 +1,25 @@
-"""The judge: a small frozen classifier of the data set's images, whose features and classes the metrics use.
+"""The judge: a small frozen classifier of a labeled data set, whose features and classes the metrics use.
 
-Inception's features were learned on photographs and mean little on digits. MNIST's judge ships with the package and
-never changes, so that values compare across machines and years. `python -m dcgan.metrics.train_judge data=...` trains
-the judges of other data sets and stores them in the cache.
+MNIST's judge ships with the package and never changes, so that values compare across machines and years.
+`python -m dcgan.metrics.train_judge data=...` trains the judges of other data sets and stores them in the cache.
 """
 
 import hashlib
-from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from dcgan.common.cache import cache_dir, load_tensors
 from dcgan.common.device import tf32
 from dcgan.common.errors import UserError
+from dcgan.data.datamodule import BaseDataModule
 from dcgan.data.pixel_range import resize_images
+from dcgan.metrics.features import FeatureExtractor
 
-JUDGE_SIZE = 28  # pixels of its input; images of other sizes are resized
 FEATURE_DIM = 128
 BATCH_SIZE = 500
 PACKAGE_DIR = Path(__file__).parent
@@ -32,103 +31,88 @@ class MissingJudgeError(UserError):
 
 
 class Classifier(nn.Module):
-    """Three convolutions of 32, 64 and 128 channels, each followed by max pooling, and two dense layers."""
+    """Three convolutions, each followed by max pooling, and two dense layers.
 
-    def __init__(self, classes: int) -> None:
+    Args:
+        classes: Number of classes, >= 1.
+        channels: Channels of the images, 1 or 3.
+        size: Height and width of the images in pixels, >= 8.
+        width: Channels of the first convolution, >= 1; the others have 2 and 4 times as many.
+    """
+
+    def __init__(self, classes: int, channels: int = 1, size: int = 28, width: int = 32) -> None:
         super().__init__()
 
         def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
             conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
             return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU(), nn.MaxPool2d(2))
 
-        self.maps = nn.Sequential(conv_block(1, 32), conv_block(32, 64), conv_block(64, 128), nn.Flatten())
+        self.maps = nn.Sequential(
+            conv_block(channels, width), conv_block(width, 2 * width), conv_block(2 * width, 4 * width), nn.Flatten()
+        )
         self.dense = nn.Sequential(
-            nn.Linear(128 * (JUDGE_SIZE // 8) ** 2, FEATURE_DIM, bias=False), nn.BatchNorm1d(FEATURE_DIM), nn.ReLU()
+            nn.Linear(4 * width * (size // 8) ** 2, FEATURE_DIM, bias=False), nn.BatchNorm1d(FEATURE_DIM), nn.ReLU()
         )
         self.dropout = nn.Dropout(0.3)
         self.logits = nn.Linear(FEATURE_DIM, classes)
         self.to(memory_format=torch.channels_last)
 
-    def features(self, x: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, "n d"]:
+    def features(self, x: Float[Tensor, "n c s s"]) -> Float[Tensor, "n d"]:
         """Return the penultimate layer's activations, after the ReLU, of images in [0, 1]."""
         return self.dense(self.maps(x))
 
-    def forward(self, x: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, "n k"]:
+    def forward(self, x: Float[Tensor, "n c s s"]) -> Float[Tensor, "n k"]:
         return self.logits(self.dropout(self.features(x)))
 
 
-@dataclass(frozen=True, eq=False)  # compared by identity
-class ImageFeatures:
-    """Images with the judge's features and logits.
+class Judge(FeatureExtractor):
+    """A trained classifier. Images are converted to its channels and its size.
 
     Args:
-        images: The original images.
-        judge_input: The images at the judge's size.
-        labels: The classes that the images should show; None if unknown.
+        tensors: The classifier's weights.
+        facts: "data", "version", "accuracy" (on test images), "classes" and "sha256"; "channels", "size" and "width" of
+            the classifier, if they are not its defaults.
+        device: The device of the classifier and the features.
+        by_channel: Classify each channel as a grey image. An image has the features of all its channels. Its classes
+            are all combinations of theirs; those of the last channel vary fastest.
     """
 
-    images: UInt8[Tensor, "n c h w"]
-    judge_input: UInt8[Tensor, "n c 28 28"]
-    features: Float[Tensor, "n d"]
-    logits: Float[Tensor, "n k"]
-    labels: Int64[Tensor, " n"] | None = None
+    name = "judge"
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def to(self, device: torch.device) -> "ImageFeatures":
-        """Return a copy on the device."""
-        return ImageFeatures(
-            self.images.to(device),
-            self.judge_input.to(device),
-            self.features.to(device),
-            self.logits.to(device),
-            None if self.labels is None else self.labels.to(device),
-        )
-
-
-def concatenate(parts: list[ImageFeatures]) -> ImageFeatures:
-    """Return the images of all parts; their labels, if all parts have labels."""
-    labels = [part.labels for part in parts if part.labels is not None]
-    return ImageFeatures(
-        torch.cat([part.images for part in parts]),
-        torch.cat([part.judge_input for part in parts]),
-        torch.cat([part.features for part in parts]),
-        torch.cat([part.logits for part in parts]),
-        torch.cat(labels) if len(labels) == len(parts) else None,
-    )
-
-
-class Judge:
-    """A trained classifier; `facts` are its data set, version, SHA-256, test accuracy and number of classes."""
-
-    def __init__(self, tensors: dict[str, Tensor], facts: dict[str, Any], device: torch.device) -> None:
-        self.network = Classifier(facts["classes"])
+    def __init__(
+        self, tensors: dict[str, Tensor], facts: dict[str, Any], device: torch.device, by_channel: bool = False
+    ) -> None:
+        self.channels, self.size = facts.get("channels", 1), facts.get("size", 28)
+        self.network = Classifier(facts["classes"], self.channels, self.size, facts.get("width", 32))
         self.network.load_state_dict(tensors)
         self.network.to(device).eval().requires_grad_(False)
-        self.facts, self.device = facts, device
+        self.facts, self.device, self.by_channel = facts, device, by_channel
+        self.description = (
+            f"judge of {facts['data']}, version {facts['version']}, test accuracy {facts['accuracy']:.2%}"
+        )
 
     @torch.no_grad()
     @tf32(allowed=False)
-    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> ImageFeatures:
-        """Return features and logits of images of any size, and the images, on the judge's device.
+    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        return torch.cat([self.extract(batch.to(self.device)) for batch in images.split(BATCH_SIZE)])
 
-        Each channel is classified as a grey image. An image has the features of all its channels. Its classes are all
-        combinations of theirs; those of the last channel vary fastest.
-        """
-        images = images.to(self.device)
-        judge_input = resize_images(images, JUDGE_SIZE, images.shape[1])
-        features, logits = [], []
-        for batch in judge_input.flatten(0, 1)[:, None].split(BATCH_SIZE):
-            x = (batch.float() / 255).contiguous(memory_format=torch.channels_last)
-            batch_features = self.network.features(x)
-            features.append(batch_features)
-            logits.append(self.network.logits(batch_features))
-        by_channel = torch.cat(logits).unflatten(0, images.shape[:2]).unbind(dim=1)
+    def extract(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        parts = images.split(1, dim=1) if self.by_channel else (images,)
+        inputs = (resize_images(part, self.size, self.channels).float() / 255 for part in parts)
+        features = [self.network.features(x.contiguous(memory_format=torch.channels_last)) for x in inputs]
+        return torch.cat(features, dim=1)
+
+    @torch.no_grad()
+    @tf32(allowed=False)
+    def logits(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
+        """Return the logits of each class, from the features that `__call__` returns."""
+        by_channel = [self.network.logits(part) for part in features.split(FEATURE_DIM, dim=1)]
         # a softmax of sums is the product of the softmaxes
-        combined = reduce(lambda a, b: (a[:, :, None] + b[:, None]).flatten(1), by_channel)
-        joined = torch.cat(features).unflatten(0, images.shape[:2]).flatten(1)
-        return ImageFeatures(images, judge_input, joined, combined)
+        return reduce(lambda a, b: (a[:, :, None] + b[:, None]).flatten(1), by_channel)
+
+    def classify(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+        """Return the logits of each class."""
+        return self.logits(self(images))
 
 
 def judge_path(name: str) -> Path:
@@ -136,8 +120,8 @@ def judge_path(name: str) -> Path:
     return (PACKAGE_DIR if name in SHIPPED_SHA256 else cache_dir()) / f"judge_{name}.safetensors"
 
 
-def load_judge(name: str, device: torch.device) -> Judge:
-    """Return the judge of the data set of that name (`BaseDataModule.dataset_name`).
+def load_judge(name: str, device: torch.device, by_channel: bool = False) -> Judge:
+    """Return the judge of the data set of that name (`BaseDataModule.judge_name`).
 
     Raises:
         MissingJudgeError: It was not trained yet.
@@ -153,4 +137,34 @@ def load_judge(name: str, device: torch.device) -> Judge:
         tensors, facts = load_tensors(path)
     except ValueError as error:
         raise UserError(f"{error}: delete it and train the judge again") from error
-    return Judge(tensors, {**facts, "sha256": sha256}, device)
+    return Judge(tensors, {**facts, "sha256": sha256}, device, by_channel)
+
+
+def load_data_judge(data: BaseDataModule, device: torch.device) -> Judge:
+    """Return the judge of a data set.
+
+    Raises:
+        MissingJudgeError: It was not trained yet, or the data set has no classes.
+        UserError: Its file is damaged.
+    """
+    if data.classes is None:
+        raise MissingJudgeError(f"{data.dataset_name} has no classes, so it can have no judge")
+    return load_judge(data.judge_name, device, data.judged_channels > 1)
+
+
+class JudgeFeatures(FeatureExtractor):
+    """The judge's features (the option `judge`).
+
+    Raises:
+        MissingJudgeError: It was not trained yet.
+        UserError: Its file is damaged.
+    """
+
+    name = "judge"
+
+    def __init__(self, data: BaseDataModule, device: torch.device) -> None:
+        self.judge = load_data_judge(data, device)
+        self.description, self.facts = self.judge.description, self.judge.facts
+
+    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        return self.judge(images)

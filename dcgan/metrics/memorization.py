@@ -2,14 +2,12 @@
 
 from functools import lru_cache
 
-import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from dcgan.metrics.base import Metric, MetricSpec
-from dcgan.metrics.judge import ImageFeatures
-from dcgan.metrics.nearest_neighbors import nearest_distances
-from dcgan.metrics.real_images import RealStatistics, flatten_pixels
+from dcgan.metrics.features import ImageFeatures
+from dcgan.metrics.real_images import RealStatistics
 
 NEAR_COPY_RATIO = 1 / 3
 
@@ -46,7 +44,7 @@ def nearest_train_images(
     samples: ImageFeatures, real: RealStatistics
 ) -> tuple[Float[Tensor, "n 2"], Int64[Tensor, " n"]]:
     """Return each sample's pixel distances to the two nearest training images, and the nearest one's index."""
-    return nearest_distances(flatten_pixels(samples.judge_input), real.train_pixels)
+    return real.nearest_train_images(samples.images)
 
 
 def near_copy_share(distances: Float[Tensor, "n 2"]) -> float:
@@ -55,9 +53,8 @@ def near_copy_share(distances: Float[Tensor, "n 2"]) -> float:
 
 def closest_pairs(
     samples: ImageFeatures, real: RealStatistics, n: int
-) -> tuple[UInt8[Tensor, "n c 28 28"], UInt8[Tensor, "n c 28 28"]]:
+) -> tuple[UInt8[Tensor, "n c h w"], UInt8[Tensor, "n c h w"]]:
     """Return the n samples that are closest to a training image, relative to the second nearest, and those images."""
     distances, indices = nearest_train_images(samples, real)
     closest = (distances[:, 0] / distances[:, 1]).argsort()[:n]
-    train = (real.train_pixels[indices[closest]] * 255).round().to(torch.uint8)
-    return samples.judge_input[closest], train.reshape(-1, *samples.judge_input.shape[1:])
+    return samples.images[closest], real.data.resize(real.train_images[indices[closest].cpu()]).to(real.device)

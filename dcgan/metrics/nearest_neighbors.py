@@ -1,5 +1,7 @@
 """Exact nearest neighbors, in blocks: all pairs of 10,000 images would take gigabytes at once."""
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -38,3 +40,18 @@ def nearest_distances(
         distances.append(both.clamp_(min=0).sqrt_())
         indices.append(index)
     return torch.cat(distances), torch.cat(indices)
+
+
+def nearest_in_blocks(
+    points: Float[Tensor, "n d"], blocks: Iterable[Float[Tensor, "_ d"]]
+) -> tuple[Float[Tensor, "n 2"], Int64[Tensor, " n"]]:
+    """Return what `nearest_distances` returns for all blocks of the others together."""
+    best = points.new_full((len(points), 2), float("inf"))
+    best_index = torch.zeros(len(points), dtype=torch.int64, device=points.device)
+    start = 0
+    for block in blocks:
+        distances, index = nearest_distances(points, block)
+        best_index = torch.where(distances[:, 0] < best[:, 0], start + index, best_index)
+        best = torch.cat((best, distances), dim=1).topk(2, largest=False).values
+        start += len(block)
+    return best, best_index

@@ -1,17 +1,18 @@
 """Precision, recall, density and coverage: fidelity and diversity as separate values."""
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from dcgan.common.arg_checks import check_int
 from dcgan.common.device import tf32
-from dcgan.metrics.base import Metric, MetricSpec
-from dcgan.metrics.judge import ImageFeatures
+from dcgan.metrics.base import FeatureMetric, MetricSpec
 from dcgan.metrics.nearest_neighbors import BLOCK_SIZE, kth_nearest_distances
-from dcgan.metrics.real_images import RealStatistics
+from dcgan.metrics.real_images import FeatureSpace
 
 
-class Coverage(Metric):
-    """Precision, recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020) of the judge's features.
+class Coverage(FeatureMetric):
+    """Precision, recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020) of features.
 
     The ball of an image reaches to its k-th nearest neighbor of the same kind (real or generated).
 
@@ -38,14 +39,14 @@ class Coverage(Metric):
         self.k = k
 
     @tf32(allowed=False)
-    def __call__(self, samples: ImageFeatures, real: RealStatistics) -> dict[str, float]:
-        if min(len(samples), len(real)) <= self.k:
+    def measure(self, samples: Float[Tensor, "n d"], real: FeatureSpace) -> dict[str, float]:
+        if min(len(samples), len(real.test)) <= self.k:
             return dict.fromkeys(self.specs, float("nan"))
         real_radii = real.kth_nearest_distances(self.k)
-        sample_radii = kth_nearest_distances(samples.features, self.k)
+        sample_radii = kth_nearest_distances(samples, self.k)
         ball_counts, recalled, covered = [], [], []
-        for points, radii in zip(real.test.features.split(BLOCK_SIZE), real_radii.split(BLOCK_SIZE), strict=True):
-            distances = torch.cdist(points, samples.features)
+        for points, radii in zip(real.test.split(BLOCK_SIZE), real_radii.split(BLOCK_SIZE), strict=True):
+            distances = torch.cdist(points, samples)
             is_inside = distances < radii[:, None]
             ball_counts.append(is_inside.sum(dim=0))
             covered.append(is_inside.any(dim=1))

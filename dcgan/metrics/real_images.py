@@ -1,7 +1,6 @@
 """The real images that generated ones are compared with, and their statistics, which are computed once."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -10,108 +9,166 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from dcgan.common.cache import digest, load_or_compute
-from dcgan.data.datamodule import InMemoryDataModule, class_frequencies
+from dcgan.common.errors import UserError
+from dcgan.data.datamodule import BaseDataModule, class_frequencies
 from dcgan.data.pixel_range import resize_images
-from dcgan.metrics.judge import JUDGE_SIZE, ImageFeatures, Judge
-from dcgan.metrics.nearest_neighbors import kth_nearest_distances, nearest_distances
+from dcgan.metrics.features import FeatureExtractor, ImageFeatures
+from dcgan.metrics.judge import Judge
+from dcgan.metrics.nearest_neighbors import kth_nearest_distances, nearest_in_blocks
+
+THUMBNAIL_SIZE = 28  # pixels of the images whose pixels are compared
+BLOCK_SIZE = 16_384  # training images in memory at once
+
+
+class FeatureSpace:
+    """The test images in one feature space.
+
+    Args:
+        extractor: The map from images to features.
+        images: The test images.
+        images_digest: Their digest, part of the key of all cached statistics.
+    """
+
+    def __init__(self, extractor: FeatureExtractor, images: UInt8[Tensor, "n c h w"], images_digest: str) -> None:
+        self.extractor, self.images = extractor, images
+        self.cache_key = digest([images_digest, extractor.name, extractor.facts])
+
+    @cached_property
+    def test(self) -> Float[Tensor, "n d"]:
+        """The features of the test images."""
+        return self.load_or_compute("test", [self.cache_key], lambda: self.extractor(self.images))
+
+    def kth_nearest_distances(self, k: int) -> Float[Tensor, " n"]:
+        """Return each test image's distance to its k-th nearest other one."""
+        return self.load_or_compute("radii", [self.cache_key, k], lambda: kth_nearest_distances(self.test, k))
+
+    def load_or_compute(self, name: str, key: list[Any], compute: Callable[[], Tensor]) -> Tensor:
+        """Return the tensor of `cache.load_or_compute` on the images' device."""
+        return load_or_compute(name, key, lambda: {name: compute()})[name].to(self.images.device)
 
 
 class RealStatistics:
     """The test images of a data set, and its training images for the baseline and for near copies.
 
+    The test images have the size and the channels of the generated ones; the training images are as stored.
+
     Args:
         data: A prepared data module. Its image_size is that of the generated images; its limit is the number of images
             that the generator was trained on.
-        judge: None: features and logits are empty, and only metrics that need no judge can be computed.
-        device: Where all tensors are and the metrics are computed: the judge's device, if there is a judge.
+        extractors: The maps to the feature spaces that distances are measured in.
+        judge: Classifies images; None: the logits are empty, and no metric that needs a judge can be computed.
+        device: Where the metrics are computed: that of the extractors and the judge.
+
+    Raises:
+        UserError: There are no test images.
     """
 
-    def __init__(self, data: InMemoryDataModule, judge: Judge | None, device: torch.device) -> None:
+    def __init__(
+        self, data: BaseDataModule, extractors: list[FeatureExtractor], judge: Judge | None, device: torch.device
+    ) -> None:
         self.data, self.judge, self.device = data, judge, device
-        self.train_images, self.train_labels = (tensor.to(device) for tensor in data.load(train=True))
-        self.test_images, self.test_labels = (tensor.to(device) for tensor in data.load(train=False))
-
-    @property
-    def channels(self) -> int:
-        """Channels of the stored images."""
-        return self.test_images.shape[1]
+        self.train_images, self.train_labels = data.load(train=True)  # in host memory or in a memory map
+        test_images, self.test_labels = data.load(train=False)
+        if len(test_images) == 0:
+            raise UserError(f"{data.dataset_name} has no test images to compare with")
+        self.test_images = data.resize(test_images).to(device)
+        self.test_digest = digest([self.test_images])
+        self.spaces = {e.name: FeatureSpace(e, self.test_images, self.test_digest) for e in extractors}
 
     def __len__(self) -> int:
         """Return the number of test images, which is the default number of samples."""
         return len(self.test_images)
 
     @property
-    def judge_facts(self) -> dict[str, object] | None:
+    def judge_facts(self) -> dict[str, Any] | None:
         return self.judge.facts if self.judge else None
+
+    @property
+    def feature_facts(self) -> dict[str, dict[str, Any]]:
+        """The description and the facts of each feature extractor, by name."""
+        extractors = {name: space.extractor for name, space in self.spaces.items()}
+        return {name: {"description": e.description, **e.facts} for name, e in extractors.items()}
+
+    @cached_property
+    def cache_key(self) -> str:
+        """Digest of all that the values of metrics depend on, but for the samples and the metrics."""
+        return digest([self.test_digest, self.train_digest, self.judge_facts, self.feature_facts])
+
+    @cached_property
+    def train_digest(self) -> str:
+        return digest([self.train_images, *([] if self.train_labels is None else [self.train_labels])])
+
+    def require_labels(self, train: bool) -> Int64[Tensor, " n"]:
+        """Return the labels of the training or the test images. UserError if there are none."""
+        labels = self.train_labels if train else self.test_labels
+        if labels is None:
+            raise UserError(f"{self.data.dataset_name} has no classes: set data.classes to the number of class folders")
+        return labels.to(self.device)
 
     def extract_features(
         self, images: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, " n"] | None = None
     ) -> ImageFeatures:
-        """Return the judge's features and logits of images; empty ones without a judge."""
+        """Return the images with their features in each space and the judge's logits."""
         images, labels = images.to(self.device), None if labels is None else labels.to(self.device)
-        if self.judge:
-            return replace(self.judge(images), labels=labels)
-        empty = torch.empty(len(images), 0, device=self.device)
-        judge_input = images.new_zeros(1, 1, JUDGE_SIZE, JUDGE_SIZE).expand(len(images), images.shape[1], -1, -1)
-        return ImageFeatures(images, judge_input, empty, empty, labels)
+        features = {name: space.extractor(images) for name, space in self.spaces.items()}
+        return ImageFeatures(images, features, self.logits(images, features), labels)
 
-    @cached_property
-    def cache_key(self) -> str:
-        """Digest of the test images and the judge, part of the key of all cached statistics."""
-        return digest([self.test_images, self.judge_facts])
+    def logits(self, images: UInt8[Tensor, "n c h w"], features: dict[str, Tensor]) -> Float[Tensor, "n k"]:
+        """Return the judge's logits, from its features if they are known."""
+        if self.judge is None:
+            return torch.empty(len(images), 0, device=self.device)
+        known = features.get(self.judge.name)
+        return self.judge.classify(images) if known is None else self.judge.logits(known)
 
     @cached_property
     def test(self) -> ImageFeatures:
-        """The stored test images with their features."""
-
-        def compute() -> dict[str, Tensor]:
-            test = self.extract_features(self.test_images)
-            return {"features": test.features, "logits": test.logits}
-
-        judge_input = resize_images(self.test_images, JUDGE_SIZE, self.channels)
-        return ImageFeatures(self.test_images, judge_input, **self.load_or_compute("test", [self.cache_key], compute))
+        """The test images with their features."""
+        features = {name: space.test for name, space in self.spaces.items()}
+        return ImageFeatures(self.test_images, features, self.logits(self.test_images, features))
 
     def extract_train_features(self, n: int) -> ImageFeatures:
         """Return the features of the first n training images at the generated images' size."""
-        return self.extract_features(self.data.resize(self.train_images[:n]), self.train_labels[:n])
+        labels = None if self.train_labels is None else self.train_labels[:n]
+        return self.extract_features(self.data.resize(self.train_images[:n]), labels)
 
-    def resized_test_images(self, n: int) -> UInt8[Tensor, "n c h w"]:
-        """Return n test images at the generated images' size, the same ones for the same n.
+    def random_test_images(self, n: int) -> UInt8[Tensor, "n c h w"]:
+        """Return n test images, the same ones for the same n.
 
         They are a random subset: the two halves of MNIST's test set were written by different groups of people.
         """
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
-        return self.data.resize(self.test_images[order[:n].to(self.device)])
+        return self.test_images[order[:n].to(self.device)]
 
     @cached_property
     def class_prior(self) -> Float[Tensor, " k"]:
         """Each class's share of the training images."""
-        return class_frequencies(self.train_labels, self.data.classes)
+        return class_frequencies(self.require_labels(train=True), self.data.classes)
 
-    def kth_nearest_distances(self, k: int) -> Float[Tensor, " n"]:
-        """Return each test image's distance to its k-th nearest other one, in the judge's features."""
-        key = [self.cache_key, k]
-        cached = self.load_or_compute("radii", key, lambda: {"radii": kth_nearest_distances(self.test.features, k)})
-        return cached["radii"]
+    def thumbnails(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """Return images as vectors of pixels in [0, 1], at 28 x 28 pixels, on the device."""
+        return flatten_pixels(resize_images(images.to(self.device), THUMBNAIL_SIZE, self.data.channels))
 
-    @cached_property
-    def train_pixels(self) -> Float[Tensor, "n d"]:
-        """The images that the generator was trained on, as vectors of pixels in [0, 1], at the judge's size."""
-        return flatten_pixels(resize_images(self.train_images[: self.data.limit], JUDGE_SIZE, self.channels))
+    def nearest_train_images(
+        self, images: UInt8[Tensor, "n c h w"]
+    ) -> tuple[Float[Tensor, "n 2"], Int64[Tensor, " n"]]:
+        """Return each image's pixel distances to the two nearest training images, and the nearest one's index.
+
+        These are the images that the generator was trained on.
+        """
+        return nearest_in_blocks(self.thumbnails(images), self.train_blocks())
+
+    def train_blocks(self) -> Iterator[Float[Tensor, "m d"]]:
+        for block in self.train_images[: self.data.limit].split(BLOCK_SIZE):
+            yield self.thumbnails(block)
 
     @cached_property
     def test_to_train_distances(self) -> Float[Tensor, "n 2"]:
         """Each test image's pixel distances to the two nearest training images."""
-        key = [self.cache_key, digest([self.train_images]), self.data.limit]
-        test = flatten_pixels(self.test.judge_input)
-        cached = self.load_or_compute(
-            "test_to_train", key, lambda: {"distances": nearest_distances(test, self.train_pixels)[0]}
+        key = [self.test_digest, self.train_digest, self.data.limit, self.data.channels]
+        cached = load_or_compute(
+            "test_to_train", key, lambda: {"distances": self.nearest_train_images(self.test_images)[0]}
         )
-        return cached["distances"]
-
-    def load_or_compute(self, name: str, key: list[Any], compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Return the tensors of `cache.load_or_compute` on the device."""
-        return {name: tensor.to(self.device) for name, tensor in load_or_compute(name, key, compute).items()}
+        return cached["distances"].to(self.device)
 
 
 def flatten_pixels(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:

@@ -9,10 +9,10 @@ COMMAND_LINE_KEYS = ("ckpt_path", "run_dir", "trusted", "objective", "trainer", 
 # how a run is named, executed, logged and saved, and where its data is
 IGNORED_ON_RESUME = (
     *("ckpt_path", "run_dir", "sweep", "skip_finished", "cuda_graph", "trusted", "objective"),
-    *("logger", "callbacks", "log", "checkpoints", "health", "evaluator", "data.root", "data.workers"),
+    *("logger", "callbacks", "log", "checkpoints", "health", "evaluator", "features", "data.root", "data.cache_dir"),
 )
 IGNORED_KEYS = (*IGNORED_ON_RESUME, "samples", "metrics.every_n_steps", "trainer.accelerator", "trainer.strategy")
-IGNORED_GROUPS = ("trainer", "evaluator")  # but precision and number of processes are compared
+IGNORED_GROUPS = ("trainer", "evaluator", "features")  # but precision and number of processes are compared
 
 
 def flatten(tree: dict[str, Any]) -> dict[str, Any]:

@@ -13,13 +13,15 @@ from dcgan.common.arg_checks import check_int, check_number
 from dcgan.common.errors import UserError
 from dcgan.common.image_grid import add_caption, display_scale, enlarge, hstack, image_grid, vstack
 from dcgan.common.seeding import Stream, derive_generator
-from dcgan.metrics.judge import ImageFeatures
+from dcgan.data.pixel_range import resize_images
+from dcgan.metrics.judge import Judge
 from dcgan.sampling.base import ImageSheet, Picture, SampleSource, SamplingMode, choose
 from dcgan.sampling.strokes import slant, thickness
 
 CONFIDENCE = 0.9  # the judge's lowest probability for an image that counts as its digit
 QUARTILE = 0.25  # share of a digit's images that count as thick, thin, slanted or upright
 GRID = 3
+STROKE_SIZE = 28  # pixels of the images whose strokes are measured
 MAX_POOL = 100_000
 STROKES = {"thickness": thickness, "slant": slant}
 ADJECTIVES = {  # stroke measure, and the sign of its end
@@ -74,10 +76,13 @@ def expected_result(a: Term, b: Term, c: Term) -> Term:
     return Term(cancel(a.adjective, b.adjective, c.adjective) or "", digit)
 
 
-def recognize(features: ImageFeatures) -> tuple[Int64[Tensor, " n"], dict[str, Float[Tensor, " n"]]]:
-    """Return the digit of each image, -1 if the judge is not confident, and its stroke measures."""
-    probability, digits = features.logits.softmax(dim=1).max(dim=1)
-    strokes = {name: measure(features.judge_input) for name, measure in STROKES.items()}
+def recognize(
+    judge: Judge, images: UInt8[Tensor, "n c h w"]
+) -> tuple[Int64[Tensor, " n"], dict[str, Float[Tensor, " n"]]]:
+    """Return the digit of each image, -1 if the judge is not confident, and its stroke measures, on the CPU."""
+    probability, digits = judge.classify(images).cpu().softmax(dim=1).max(dim=1)
+    grey = resize_images(images.cpu(), STROKE_SIZE, 1)
+    strokes = {name: measure(grey) for name, measure in STROKES.items()}
     return digits.masked_fill(probability < CONFIDENCE, -1), strokes
 
 
@@ -96,7 +101,7 @@ class Pool:
     def generate(cls, source: SampleSource, n: int, seed: int) -> "Pool":
         """Generate a pool of n images."""
         z, label = source.generator.z(n, seed), source.generator.labels(n, seed)
-        digits, strokes = recognize(source.judge(source.generate(z, label)).to(z.device))
+        digits, strokes = recognize(source.judge, source.generate(z, label))
         return cls(z, digits if label is None else digits.masked_fill(digits != label, -1), strokes)
 
     def quantile(self, measure: str, digit: int, q: float) -> Tensor:

@@ -69,8 +69,6 @@ class SampleSource:
 
 def load_matching_judge(generator: TrainedGenerator) -> Judge:
     """Return the judge of the generator's data set, on the generator's device. UserError if there is none."""
-    if generator.facts["config"]["model"]["channels"] != 1:
-        raise UserError("judges need grayscale images, but this generator has several channels")
     try:
         return load_judge(generator.facts["dataset"], generator.device)
     except MissingJudgeError as error:

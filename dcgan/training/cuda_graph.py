@@ -13,7 +13,6 @@ from torch import Tensor, distributed
 from torch.optim import Optimizer
 
 from dcgan.common.errors import UserError, first_line
-from dcgan.data.datamodule import InMemoryDataModule
 from dcgan.gan import GAN
 from dcgan.training.callbacks.shared import is_any_due, is_last_step, step_callbacks
 from dcgan.training.lightning_internals import count_batch, count_optimizer_steps, report_batch
@@ -44,7 +43,7 @@ def record_graph(stream: torch.cuda.Stream, function: Callable[[], object]) -> C
     graph = torch.cuda.CUDAGraph()
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="The CUDA Graph is empty")
-        # thread_local: other threads, such as the readers of image_folder, may use the GPU during the recording
+        # thread_local: other threads may use the GPU during the recording
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             function()
     return graph.replay
@@ -82,8 +81,7 @@ class CUDAGraphGAN(GAN):
         self.ema_weight = torch.zeros((), device=self.device)
         self.step_callbacks = step_callbacks(self.trainer)
         self.data: Any = cast(Any, self.trainer).datamodule
-        if isinstance(self.data, InMemoryDataModule):
-            self.data.delivers_indices = True
+        self.data.delivers_indices = True
 
     def training_step(self, dataloader_iter: Any) -> dict[str, Tensor]:  # type: ignore[override]
         """Make the steps of one Lightning batch. The argument's name makes Lightning pass the iterator over batches."""

@@ -214,23 +214,17 @@ def restore_training(checkpoint: dict[str, Any], trainer: "L.Trainer", gan: "GAN
 
 
 def check_same_data(checkpoint: dict[str, Any], trainer: "L.Trainer") -> None:
-    """Raise UserError if the training images are not those of the checkpoint. Report files that were only rewritten."""
-    data, saved = trainer.datamodule, checkpoint["fingerprint"]  # type: ignore[attr-defined]
+    """Raise UserError if the training images are not those of the checkpoint."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
     if checkpoint["images"] != data.n_images:
         raise UserError(
             f"the checkpoint was made with {checkpoint['images']:,} training images, now there are {data.n_images:,}: "
             "give it the same data (data.root=)"
         )
-    if saved["content"] != data.fingerprint["content"]:
+    if checkpoint["fingerprint"] != data.fingerprint:
         raise UserError(
             "the training images are not those that the checkpoint was made with: give it the same data (data.root=), "
             "or start a new run without ckpt_path"
-        )
-    if saved != data.fingerprint and trainer.is_global_zero:
-        print(
-            "note: the files of the training images were written after the checkpoint, with the same names and sizes: "
-            f"if their content has changed, {NOT_BIT_EXACT}",
-            file=sys.stderr,
         )
 
 

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from torch import nn
+from torch import distributed, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -38,7 +38,9 @@ from dcgan.data.pixel_range import PixelRange
 from dcgan.gan import GAN, OptimizerFactory, SchedulerFactory
 from dcgan.losses.adversarial import Loss
 from dcgan.losses.gradient_penalties import GradientPenalty
-from dcgan.metrics.compute import better_directions
+from dcgan.metrics.compute import describe
+from dcgan.metrics.judge import JudgeFeatures
+from dcgan.models.augmentation import Augmentation
 from dcgan.models.discriminator import BaseDiscriminator
 from dcgan.models.generator import BaseGenerator
 from dcgan.models.normalization import batch_norms
@@ -106,6 +108,8 @@ def train(
         finished = trainer.strategy.broadcast((run_dir / SUMMARY).exists())
         if not find_callback(trainer, CheckpointCallback).started and not finished:
             complete_killed_run(trainer, gan)
+        if distributed.is_initialized():
+            distributed.destroy_process_group()  # gloo's threads could abort the exit of the interpreter
         if trainer.is_global_zero:
             print_outcome(context.console, run_dir, gan.step)
             signals.raise_if_interrupted()
@@ -113,10 +117,14 @@ def train(
 
 
 def check_objective(cfg: DictConfig, trainer: L.Trainer) -> None:
-    """Raise ValueError if a chosen objective is not a metric of this run."""
-    measured = better_directions(find_callback(trainer, EvaluationCallback).metrics)
+    """Raise ValueError if a chosen objective is not a metric of this run.
+
+    The names of the feature spaces are not known before the data is loaded.
+    """
+    measured = describe(find_callback(trainer, EvaluationCallback).metrics, [JudgeFeatures.name])
     known = [*measured, *StepMetrics._fields, "images_per_second"]
-    if cfg.objective != DEFAULT_OBJECTIVE and cfg.objective not in known:
+    in_a_space = any(cfg.objective.startswith(f"{name}_") for name in measured)
+    if cfg.objective != DEFAULT_OBJECTIVE and cfg.objective not in known and not in_a_space:
         raise ValueError(f"objective must be one of {', '.join(known)}, got {cfg.objective!r}")
 
 
@@ -184,6 +192,7 @@ def build_gan(cfg: DictConfig) -> GAN:
         generator_optimizer=optimizer_factory(cfg, "optimizer.generator"),
         pixels=build(cfg, "output.pixels", PixelRange),
         penalty=None if cfg.penalty is None else build(cfg, "penalty", GradientPenalty),
+        augmentation=None if cfg.augmentation is None else build(cfg, "augmentation", Augmentation),
         schedulers=None if cfg.scheduler is None else scheduler_factories(cfg),
         discriminator_steps=cfg.discriminator_steps,
         ema_decay=cfg.ema.decay,

@@ -19,10 +19,10 @@ def main() -> None:
         context.record("cuDNN", torch.backends.cudnn.version())
         context.record("NCCL", ".".join(map(str, torch.cuda.nccl.version())))
     from dcgan.common.instantiate import build
-    from dcgan.data.datamodule import InMemoryDataModule
+    from dcgan.data.datamodule import BaseDataModule
     from experiments.configs import compose_config
 
-    data = build(compose_config(), "data", InMemoryDataModule)
+    data = build(compose_config(), "data", BaseDataModule)
     context.record("import torch, lightning and the data module", f"{time.perf_counter() - started:.1f} s")
     started = time.perf_counter()
     data.prepare_data()

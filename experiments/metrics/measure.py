@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from torch import Tensor
 
 from dcgan.metrics.compute import Metrics, applicable_metrics, load_real_statistics, measure
+from dcgan.metrics.judge import JudgeFeatures
 from dcgan.metrics.memorization import nearest_train_images
 from dcgan.sampling.trained_generator import sample_latents
 from dcgan.training.callbacks.health import N_IMAGES, diversity
@@ -52,7 +53,7 @@ def measure_times() -> dict[str, list[float]]:
     """Return the seconds of each measurement, per round."""
     config = compose_config()
     gan, data = build_standalone_gan(config), instantiate(config.data)
-    real = load_real_statistics(data, torch.device("cpu"))
+    real = load_real_statistics(data, {"judge": JudgeFeatures}, torch.device("cpu"))
     light, full = load_metrics("train"), load_metrics("evaluate")
     batch = data.pixels.encode(data.resize(real.train_images[:128]))
     z = sample_latents(gan.generator, 10_000, 0)

@@ -105,7 +105,7 @@ def shuffled_difference(
 
 def success_rate(source: SampleSource, pool: Pool, z: Float[Tensor, "draws latent_dim"], result: Term) -> float:
     """Return the share of images with the result's digit and strokes beyond the median of that digit in the pool."""
-    digits, strokes = recognize(source.judge(generate_term(source, z, result)))
+    digits, strokes = recognize(source.judge, generate_term(source, z, result))
     success = digits == result.digit
     if result.adjective:
         measure, sign = ADJECTIVES[result.adjective]

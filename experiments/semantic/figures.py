@@ -26,7 +26,7 @@ NEIGHBORS, SVM_IMAGES = 50_000, 10_000  # images that the classifiers are fitted
 
 def measure_probe(checkpoint: Path, source: SampleSource, data: BaseDataModule) -> Row:
     """Return the metrics of the checkpoint's probe and their baselines."""
-    real, generator = load_real_statistics(data, torch.device("cpu")), source.generator
+    real, generator = load_real_statistics(data, {}, torch.device("cpu")), source.generator
     probe = NearestNeighborProbe(NEIGHBORS) if generator.classes else LinearProbe(SVM_IMAGES)
     metrics, baseline = probe(read_checkpoint(checkpoint), generator, real, 0)
     return metrics | {f"{name}_baseline": value for name, value in baseline.items()}

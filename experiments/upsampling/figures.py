@@ -63,7 +63,7 @@ def plot_spectra(runs: dict[str, Path], path: Path) -> None:
     figure = Figure(figsize=(2 * (len(runs) + 1), 8), layout="constrained")
     panels = figure.subplots(4, len(runs) + 1)
     data = instantiate(config_of(next(iter(runs.values()))).data)
-    real = RealStatistics(data, None, torch.device("cpu")).resized_test_images(SPECTRUM_IMAGES)
+    real = RealStatistics(data, [], None, torch.device("cpu")).random_test_images(SPECTRUM_IMAGES)
     columns = {name: generate_first_and_last(run) for name, run in runs.items()} | {"test images": (real, real)}
     levels = spectrum(real)
     low, high = levels.amin().item(), levels.amax().item()

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -19,9 +20,10 @@ from PIL import Image
 from torchvision.datasets import MNIST
 
 from dcgan.common.errors import UserError
-from dcgan.data.image_folder import ImageDataset, collate
+from dcgan.data.decoding import FileReader, ImageArrayFile, decode_chunk
+from dcgan.data.mnist import MNISTDataModule
 from dcgan.data.pixel_range import PixelRange
-from dcgan.data.torchvision import TorchvisionDataModule
+from dcgan.data.prepared_images import create_array_file
 from tests.conftest import TINY, idx_bytes
 from tests.data.building import set_up_data
 
@@ -80,7 +82,7 @@ def root(mnist_root: Path, tmp_path: Path) -> Path:
 
 
 def load(root: Path) -> list[torch.Tensor]:
-    data = TorchvisionDataModule(
+    data = MNISTDataModule(
         dataset=MNIST, root=str(root), image_size=28, channels=1, pixels=PixelRange(-1), batch_size=8, classes=10
     )
     with time_limit():
@@ -141,7 +143,7 @@ def test_labels_out_of_range_and_missing_labels_are_rejected(root):
         load(root)
 
 
-# --- the user's own images
+# --- the user's own pictures
 
 CLASSES = ("black", "white")
 SAVE_OPTIONS = {".png": {}, ".jpg": {"quality": 95}}
@@ -154,6 +156,12 @@ def image_bytes(label: int, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
+def with_png_size(png: bytes, size: int) -> bytes:
+    """Return a PNG file whose header has another height and width."""
+    header = b"IHDR" + size.to_bytes(4, "big") * 2 + png[24:29]
+    return png[:12] + header + zlib.crc32(header).to_bytes(4, "big") + png[33:]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for label, name in enumerate(CLASSES):
@@ -164,110 +172,118 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def build_dataset(folder: Path, skip: bool) -> ImageDataset:
-    paths = sorted(folder.rglob("*.*"))
-    return ImageDataset(paths, [CLASSES.index(path.parent.name) for path in paths], 8, 1, skip)
+def folder_settings(folder: Path) -> list[str]:
+    size = ["data.image_size=8", "data.channels=1"]
+    return ["data=image_folder", f"data.root={folder}", "data.test_fraction=0", "data.classes=2", *size]
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> ImageArrayFile:
+    return create_array_file(tmp_path / "images.npy", 8, 8, 1)
 
 
 @BOUNDED
 @given(st.integers(0, 7), damages())
-def test_damaged_image_is_rejected_or_skipped_and_the_others_keep_their_labels(folder, index, damage):
-    path = sorted(folder.rglob("*.*"))[index]
-    original = path.read_bytes()
+def test_damaged_picture_is_named_and_the_others_keep_their_labels(folder, output, index, damage):
+    paths = sorted(folder.rglob("*.*"))
+    original = paths[index].read_bytes()
+    read = FileReader(str(folder), {"black": 0, "white": 1})
     try:
-        path.write_bytes(apply_damage(original, damage))
+        paths[index].write_bytes(apply_damage(original, damage))
         with time_limit():
-            loaded = build_dataset(folder, skip=False)[index]
-            if loaded.image is None:
-                assert list(loaded.broken_files) == [str(path)]
-                assert f"the image {path} cannot be read" in collate([loaded])
-            batch = collate([build_dataset(folder, skip=True)[i] for i in range(8)])
+            names = [path.relative_to(folder).as_posix() for path in paths]
+            labels, broken = decode_chunk(read, names, 0, output)
     finally:
-        path.write_bytes(original)
-    assert not isinstance(batch, str)
-    images, labels, broken_files = batch
-    assert list(broken_files) == ([str(path)] if loaded.image is None else [])
-    assert images.shape == (8, 1, 8, 8)
+        paths[index].write_bytes(original)
+    assert list(broken) in ([], [index])
+    images = np.load(output.path)
     for i in range(8):
-        if i != index or broken_files:  # a replacement has its own label
-            assert abs(images[i].float().mean().item() - 255 * labels[i].item()) < 3
+        if i != index:
+            assert abs(images[i].mean() - 255 * labels[i]) < 3
 
 
-def test_replacement_of_a_broken_image_has_its_own_class(folder):
+def test_broken_picture_leaves_no_gap(folder):
     (folder / "black" / "3.jpg").write_bytes(b"broken")
-    settings = [f"data.root={folder}", "data.image_size=8", "data.channels=1", "data.classes=2", "data.labelled=true"]
-    data = set_up_data("data=image_folder", *settings, "data.on_broken=skip")
-    images, names = data.examples([2, 3])
-    assert names == ["black", "white"]
-    assert images.float().mean(dim=(1, 2, 3)).tolist() == [0, 255]
+    data = set_up_data(*folder_settings(folder), "data.labelled=true", "data.on_broken=skip", "data.batch_size=7")
+    images, names = data.examples(list(range(7)))
+    assert sorted(names) == ["black"] * 3 + ["white"] * 4
+    assert images.float().mean(dim=(1, 2, 3)).tolist() == [255.0 * (name == "white") for name in names]
 
 
 def train_on(dcgan_train, folder: Path, *overrides: str):
     return dcgan_train(
-        *TINY, "trainer=cpu", "hydra.run.dir=run", "max_epochs=2", "data=image_folder", f"data.root={folder}",
-        "data.image_size=8", "data.channels=1", "data.batch_size=4", "samples.steps=[0]", *overrides,
+        *TINY, "trainer=cpu", "hydra.run.dir=run", "max_epochs=2", *folder_settings(folder), "data.batch_size=4",
+        "samples.steps=[0]", *overrides,
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_broken_images_are_skipped_and_reported(dcgan_train, folder, workers):
+def test_broken_pictures_are_rejected_or_skipped_and_reported(dcgan_train, folder, monkeypatch):
     for name in ("black/0.png", "white/3.jpg"):
         (folder / name).write_bytes(b"broken")
     (folder / "white" / "gone.png").symlink_to("nowhere")
-    outcome = train_on(dcgan_train, folder, "data.on_broken=skip", f"data.workers={workers}")
+    outcome = train_on(dcgan_train, folder)
+    assert outcome.code == 1
+    assert f"error: 3 of 9 pictures in {folder} cannot be read (" in outcome.err
+    assert f"{folder}/white/gone.png: No such file or directory" in outcome.err
+    assert f"{folder}/black/0.png: it is not a valid JPEG, PNG, WebP, BMP or TIFF picture" in outcome.err
+    assert "fix or remove them, or set data.on_broken=skip to leave them out" in outcome.err
+    # they are prepared: nothing is decoded again
+    monkeypatch.setattr("dcgan.data.decoding_pool.decode_chunk", None)
+    outcome = train_on(dcgan_train, folder, "data.on_broken=skip")
     assert outcome.code == 0, outcome.err
     broken = json.loads(Path("run/summary.json").read_text())["broken_files"]
     assert sorted(broken) == [str(folder / name) for name in ("black/0.png", "white/3.jpg", "white/gone.png")]
-    assert outcome.err.count("\n") == 3
-    for path in broken:
-        assert outcome.err.count(f"note: skipped {path}, which cannot be read (") == 1
+    assert outcome.err.count("\n") == 1
+    assert f"note: 3 of 9 pictures in {folder} cannot be read (" in outcome.err
+    assert all(path in outcome.err for path in broken)
+    assert "): they are left out" in outcome.err
     resumed = dcgan_train("ckpt_path=run/checkpoints/last.ckpt", f"data.root={folder}")
     assert resumed.code == 0, resumed.err  # the run is already at its last step
     assert json.loads(Path("run/summary.json").read_text())["broken_files"] == broken
-    shutil.rmtree("run")
-    outcome = train_on(dcgan_train, folder, f"data.workers={workers}")
-    assert outcome.code == 1
-    assert "cannot be read" in outcome.err
-    assert "fix or remove it, or set data.on_broken=skip" in outcome.err
 
 
-def test_folder_of_broken_images_is_rejected(dcgan_train, folder):
+def test_folder_of_broken_pictures_is_rejected(dcgan_train, folder):
     for path in folder.rglob("*.*"):
         path.write_bytes(b"broken")
-    outcome = train_on(dcgan_train, folder, "data.on_broken=skip", "data.workers=0")
+    outcome = train_on(dcgan_train, folder, "data.on_broken=skip")
     assert outcome.code == 1
-    assert f"8 images in a row, from {folder}/black/0.png on, cannot be read (" in outcome.err
+    assert f"8 of 8 pictures in {folder} cannot be read (" in outcome.err
+    assert "; and 5 more): fix or remove them\n" in outcome.err
 
 
-def test_pipes_and_folders_are_ignored_and_decompression_bombs_are_broken(folder):
+def test_reasons_of_broken_pictures(folder):
+    """Bombs, animations and 32-bit pixels are found; pipes, and links to them, are left out."""
     os.mkfifo(folder / "black" / "pipe.png")
+    (folder / "black" / "link.png").symlink_to(folder / "black" / "pipe.png")
     (folder / "black" / "folder.png").mkdir()
-    bomb = bytearray(image_bytes(0, ".png"))
-    # the size in the header, whose checksum is then wrong; Pillow checks it later or not at all
-    bomb[16:24] = (60_000).to_bytes(4, "big") * 2
-    (folder / "black" / "bomb.png").write_bytes(bomb)
-    settings = ["data=image_folder", f"data.root={folder}", "data.image_size=8", "data.workers=0"]
+    for name, size in (("bomb.png", 60_000), ("large.png", 10_000)):
+        (folder / "black" / name).write_bytes(with_png_size(image_bytes(0, ".png"), size))
+    (folder / "black" / "empty.jpg").write_bytes(b"")
+    (folder / "black" / "cut.jpg").write_bytes(image_bytes(0, ".jpg")[:-40])
+    frames = [Image.new("L", (8, 8), i) for i in (0, 255)]
+    frames[0].save(folder / "black" / "moving.webp", save_all=True, append_images=frames[1:])
+    Image.new("F", (8, 8)).save(folder / "black" / "float.tiff")
+    (folder / "black" / "script.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 16\nshowpage\n%%EOF\n")
     with time_limit():
-        dataset = set_up_data(*settings).dataset
-        names = [path.name for path in dataset.paths]
-        assert len(names) == 9
-        assert "pipe.png" not in names
-        assert "folder.png" not in names
-        assert dataset[names.index("bomb.png")].image is None
+        data = set_up_data(*folder_settings(folder), "data.on_broken=skip")
+    reasons = {Path(name).name: reason for name, reason in data.broken_files.items()}
+    assert data.n_images == 8
+    assert "decompression bomb" in reasons.pop("bomb.png")
+    assert "it has 100,000,000 pixels, more than Pillow's limit" in reasons.pop("large.png")
+    assert "truncated" in reasons.pop("cut.jpg").lower()
+    assert reasons == {
+        "empty.jpg": "it is empty",
+        "moving.webp": "it is animated or has pages (2)",
+        "float.tiff": "its pixels are floats or have 32 bits: save it with 8 or 16 bits",
+        "script.png": "it is not a valid JPEG, PNG, WebP, BMP or TIFF picture",
+    }
 
 
-def test_link_to_a_pipe_is_ignored_and_postscript_is_not_run(folder, monkeypatch):
-    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was started"))
-    os.mkfifo(folder / "pipe")
-    (folder / "black" / "link.png").symlink_to(folder / "pipe")
-    (folder / "black" / "script.png").write_text(
-        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 16\n%%EndComments\nshowpage\n%%EOF\n"
-    )
-    settings = ["data=image_folder", f"data.root={folder}", "data.image_size=8", "data.workers=0"]
-    with time_limit():
-        dataset = set_up_data(*settings).dataset
-        names = [path.name for path in dataset.paths]
-        assert "link.png" not in names
-        script = dataset[names.index("script.png")]
-        assert script.image is None
-        assert "cannot identify image file" in next(iter(script.broken_files.values()))
+def test_note_about_broken_pictures_is_short(folder, capsys):
+    for i in range(12):
+        (folder / "black" / f"1{i}.jpg").write_bytes(b"broken")
+    data = set_up_data(*folder_settings(folder), "data.on_broken=skip")
+    (note,) = capsys.readouterr().err.splitlines()
+    assert note.startswith(f"note: 12 of 20 pictures in {folder} cannot be read (")
+    assert note.endswith("; and 9 more): they are left out")
+    assert len(data.broken_files) == 12

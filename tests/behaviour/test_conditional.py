@@ -15,7 +15,7 @@ from torch import nn
 from dcgan.common.errors import UserError
 from dcgan.evaluation.probes import LinearProbe, nearest_neighbor_error
 from dcgan.metrics.classes import LabelAgreement
-from dcgan.metrics.judge import ImageFeatures
+from dcgan.metrics.features import ImageFeatures
 from dcgan.metrics.real_images import RealStatistics
 from dcgan.models.layers import WeightLayer
 from dcgan.sampling.trained_generator import load_generator
@@ -156,7 +156,7 @@ def test_label_metrics_get_labels_of_generated_samples(dcgan_train, dcgan_evalua
 def test_label_agreement_is_share_of_samples_in_class_of_their_label():
     logits = torch.eye(10)[[3, 1, 4, 1]]
     images = torch.zeros(4, 1, 28, 28, dtype=torch.uint8)
-    judged = ImageFeatures(images, images, torch.zeros(4, 2), logits, torch.tensor([3, 1, 4, 5]))
+    judged = ImageFeatures(images, {}, logits, torch.tensor([3, 1, 4, 5]))
     assert LabelAgreement()(judged, None) == {"label_agreement": 0.75}
 
 
@@ -193,7 +193,7 @@ def test_linear_probe_rejects_conditional_model(dcgan_evaluate, conditional_run)
 
 
 def test_nearest_neighbor_error_of_real_images_is_low(real_mnist):
-    real = RealStatistics(real_mnist, None, torch.device("cpu"))
+    real = RealStatistics(real_mnist, [], None, torch.device("cpu"))
     real.test_images, real.test_labels = real.test_images[:500], real.test_labels[:500]
     images, labels = real.train_images[:5000], real.train_labels[:5000]
     error = nearest_neighbor_error(images, labels, real)
@@ -206,7 +206,7 @@ def test_images_have_class_of_their_folder(tmp_path, dcgan_train):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         for j in range(4):
             Image.new("L", (16, 16), 20 + 80 * i + j).save(tmp_path / "pictures" / name / f"{j}.png")
-    folder = ["data=image_folder", f"data.root={tmp_path / 'pictures'}", "data.image_size=16", "data.workers=0"]
+    folder = ["data=image_folder", f"data.root={tmp_path / 'pictures'}", "data.image_size=16", "data.test_fraction=0"]
     small = [*TINY, *RUN, *folder, "max_steps=1", "conditional=concat"]
     outcome = dcgan_train(*small, "data.classes=3")
     assert outcome.code == 0, outcome.err
@@ -214,7 +214,7 @@ def test_images_have_class_of_their_folder(tmp_path, dcgan_train):
 
     module = instantiate(compose_config(*folder, "conditional=concat", "data.classes=3", "data.batch_size=12").data)
     module.setup("fit")
-    ((images, labels, _),) = module.train_dataloader()
+    ((images, labels),) = module.train_dataloader()
     assert torch.equal((images.flatten(1)[:, 0].int() - 20) // 80, labels.int())
 
     elsewhere = [*small, "hydra.run.dir=elsewhere"]
@@ -250,7 +250,7 @@ def test_batches_pair_images_with_their_labels():
     data.setup("fit")
     _, stored = data.load(train=True)
     for images, labels in data.train_dataloader():
-        corner = data.pixels.decode(images)[:, 0, 0, 0].long()  # training image i has the value i there
+        corner = images[:, 0, 0, 0].long()  # training image i has the value i there
         assert torch.equal(labels, stored[corner])
 
 

@@ -20,7 +20,10 @@ from tests.torture import differences
 
 EXTENSION = Path(__file__).parents[1] / "extension"
 PARTS = ["model=smooth", "discriminator=smooth", "activation=sine", "normalization=group", "prior=truncated"]
-MATHS = ["loss=relativistic_example", "penalty=r2_example", "data=stripes", "optimizer=sign_sgd", "scheduler=halving"]
+MATHS = [
+    *("loss=relativistic_example", "penalty=r2_example", "augmentation=instance_noise", "data=stripes"),
+    *("optimizer=sign_sgd", "scheduler=halving"),
+]
 OUTPUTS = ["evaluator=ink", "callbacks=largest_step", "logger=[tensorboard,json_lines]"]
 LAB = ["--config-dir", str(EXTENSION / "conf")]
 OWN = [*LAB, *PARTS, "discriminator_normalization=none", *MATHS, *OUTPUTS, *TINY, "trainer=cpu", "log.every_n_steps=1"]
@@ -89,6 +92,18 @@ def test_own_network_is_evaluated_with_an_own_metric(dcgan_train, command):
     assert outcome.code == 0, outcome.err
     metrics = json.loads(Path("run/checkpoints/last.evaluation.json").read_text())["metrics"]
     assert metrics["ink"] != 0
+
+
+def test_distances_are_measured_in_own_features(dcgan_train, command):
+    both = "features=[judge,thumbnails]"
+    assert dcgan_train(*TINY, *RUN, *LAB, both, "max_steps=1").code == 0
+    trained = json.loads(Path("run/summary.json").read_text())
+    assert trained["features"]["thumbnails"] == {"description": "4 x 4 pixels", "size": 4}
+    outcome = command(evaluate, LAST, *LAB, both, "evaluator=light")
+    assert outcome.code == 0, outcome.err
+    metrics = json.loads(Path("run/checkpoints/last.evaluation.json").read_text())["metrics"]
+    assert metrics["frechet_thumbnails"] == pytest.approx(trained["metrics"]["frechet_thumbnails"])
+    assert {"frechet", "coverage", "coverage_thumbnails"} <= metrics.keys()
 
 
 def test_negative_is_the_users_sampling_mode(dcgan_train, command):

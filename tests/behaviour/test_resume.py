@@ -19,7 +19,7 @@ def test_resumed_run_of_an_image_folder_ends_as_an_uninterrupted_one(dcgan_train
     Path("images").mkdir()
     for i in range(32):
         Image.new("L", (8, 8), 8 * i).save(f"images/{i}.png")
-    settings = [*TINY, "trainer=cpu", "data=image_folder", "data.root=images", "data.image_size=8", "data.workers=1"]
+    settings = [*TINY, "trainer=cpu", "data=image_folder", "data.root=images", "data.image_size=8"]
     dcgan_train(*settings, "max_steps=7", "hydra.run.dir=uninterrupted")
     dcgan_train(*settings, "max_steps=6", "hydra.run.dir=run")  # in the middle of the second epoch
     outcome = dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=7", "data.root=images")
@@ -42,6 +42,7 @@ PLAIN = ["evaluator=none", "max_epochs=2", "ema.decay=0.9", "discriminator.dropo
         ((4, 8), [*PLAIN, "conditional=projection", "discriminator.spectral_norm=true"]),
         ((4, 8), [*PLAIN, "discriminator=keras_mnist", "penalty=r1", "discriminator_normalization=none"]),
         ((4, 8), [*PLAIN, "trainer.precision=bf16-mixed", "prior=uniform"]),
+        ((4,), ["augmentation=diffaugment", "data.mirrored=true", *PLAIN]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

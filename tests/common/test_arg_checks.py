@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dcgan.common.arg_checks import check_int, check_ints, check_number
+from dcgan.common.arg_checks import check_bool, check_int, check_ints, check_number
 
 
 @pytest.mark.parametrize("value", [0, True, 1.0, "1", None, math.nan])
@@ -24,6 +24,13 @@ def test_none_is_accepted_if_optional():
     check_int("n", None, 1, optional=True)
     with pytest.raises(ValueError, match="n must be an integer >= 1, got 0"):
         check_int("n", 0, 1, optional=True)
+
+
+@pytest.mark.parametrize("value", [0, 1, "true", None])
+def test_value_that_is_no_boolean_is_rejected(value):
+    check_bool("flip", True)
+    with pytest.raises(ValueError, match=rf"^flip must be true or false, got {value!r}$"):
+        check_bool("flip", value)
 
 
 def test_list_of_integers():

@@ -1,8 +1,10 @@
 """Data modules built from a config."""
 
+from collections.abc import Iterator
+
 from hydra.utils import instantiate
 
-from dcgan.data.datamodule import BaseDataModule
+from dcgan.data.datamodule import BaseDataModule, Batch
 from tests.conftest import compose_config
 
 
@@ -17,3 +19,9 @@ def set_up_data(*overrides: str) -> BaseDataModule:
     data.prepare_data()
     data.setup("fit")
     return data
+
+
+def batches(data: BaseDataModule) -> Iterator[Batch]:
+    """Yield the batches of an epoch as the training step gets them."""
+    for batch in data.train_dataloader():
+        yield data.on_after_batch_transfer(batch, 0)

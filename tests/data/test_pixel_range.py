@@ -47,6 +47,13 @@ def test_resizing_keeps_constant_images_and_repeats_one_channel():
     assert torch.equal(resize_images(flat, 28, 1), flat)
 
 
-def test_several_channels_are_not_converted():
-    with pytest.raises(ValueError, match="images with 3 channels cannot be converted to 1"):
-        resize_images(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 8, 1)
+def test_color_becomes_luminance():
+    color = torch.tensor([255, 0, 0, 0, 255, 0, 0, 0, 255], dtype=torch.uint8).reshape(3, 3, 1, 1)
+    assert resize_images(color, 1, 1).flatten().tolist() == [76, 150, 29]  # as Pillow's convert("L")
+    flat = torch.full((2, 3, 28, 28), 200, dtype=torch.uint8)
+    assert resize_images(flat, 14, 1).unique().tolist() == [200]
+
+
+def test_other_channels_are_not_converted():
+    with pytest.raises(ValueError, match="images with 4 channels cannot be converted to 3"):
+        resize_images(torch.zeros(1, 4, 8, 8, dtype=torch.uint8), 8, 3)

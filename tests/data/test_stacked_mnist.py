@@ -10,7 +10,8 @@ import torch
 from dcgan.metrics import train_judge
 from dcgan.metrics.classes import Modes
 from dcgan.metrics.compute import load_real_statistics
-from dcgan.metrics.judge import ImageFeatures, load_judge
+from dcgan.metrics.features import ImageFeatures
+from dcgan.metrics.judge import load_judge
 from tests.conftest import TINY, compose_config
 from tests.data.building import build_data, set_up_data
 
@@ -57,32 +58,34 @@ def test_other_number_of_channels_than_three_is_rejected():
 
 
 def test_judge_classifies_each_channel_and_combines_the_classes():
-    judge = load_judge("MNIST", CPU)
+    judge, by_channel = load_judge("MNIST", CPU), load_judge("MNIST", CPU, by_channel=True)
     images = build().load(train=True)[0][:5]
-    stack, channels = judge(images), [judge(images[:, [i]]) for i in range(3)]
-    torch.testing.assert_close(stack.features, torch.cat([channel.features for channel in channels], dim=1))
-    p = [channel.logits.softmax(dim=1) for channel in channels]
+    stack, channels = by_channel(images), [judge(images[:, [i]]) for i in range(3)]
+    torch.testing.assert_close(stack, torch.cat(channels, dim=1))
+    channels, stack = [judge.logits(channel) for channel in channels], by_channel.logits(stack)
+    p = [channel.softmax(dim=1) for channel in channels]
     expected = torch.einsum("na,nb,nc->nabc", *p).flatten(1)  # the channels are independent
-    torch.testing.assert_close(stack.logits.softmax(dim=1), expected)
-    a, b, c = (channel.logits.argmax(dim=1) for channel in channels)
-    assert stack.logits.argmax(dim=1).tolist() == (100 * a + 10 * b + c).tolist()
-    assert stack.judge_input.shape == (5, 3, 28, 28)
+    torch.testing.assert_close(stack.softmax(dim=1), expected)
+    a, b, c = (channel.argmax(dim=1) for channel in channels)
+    assert stack.argmax(dim=1).tolist() == (100 * a + 10 * b + c).tolist()
 
 
 def test_judge_classifies_stacks_of_the_original_mnist(real_mnist):
     data = build_data("data=stacked_mnist", "data.test_stacks=2000", f"data.root={real_mnist.root}")
     images, labels = data.load(train=False)
-    accuracy = (load_judge("MNIST", CPU)(images).logits.argmax(dim=1) == labels).double().mean().item()
+    accuracy = (
+        (load_judge("MNIST", CPU, by_channel=True).classify(images).argmax(dim=1) == labels).double().mean().item()
+    )
     assert accuracy > 0.97  # about the third power of its accuracy on one digit
 
 
 def test_mode_counts_with_a_single_sample():
-    real = load_real_statistics(build(), CPU)
+    real = load_real_statistics(build(), {}, CPU)
     logits = torch.full((6, 1000), -9.0)
     for i, mode in enumerate((7, 7, 7, 123, 999, 123)):
         logits[i, mode] = 9.0
     images = torch.zeros(6, 3, 28, 28, dtype=torch.uint8)
-    assert Modes()(ImageFeatures(images, images, torch.zeros(6, 4), logits), real) == {"modes": 3}
+    assert Modes()(ImageFeatures(images, {}, logits), real) == {"modes": 3}
 
 
 def test_run_and_its_evaluation_count_modes(dcgan_train, dcgan_evaluate):

@@ -29,7 +29,7 @@ def test_label_and_prediction(conditional_run):
     _, prediction = explorer.render(0, 1.0, "7", 0.0, 0.0)
     assert list(prediction) == [str(k) for k in range(10)]
     assert sum(prediction.values()) == pytest.approx(1)
-    assert max(prediction, key=prediction.get) == str(load_matching_judge(g)(images[7]).logits.argmax().item())
+    assert max(prediction, key=prediction.get) == str(load_matching_judge(g).classify(images[7]).argmax().item())
 
 
 def test_invalid_directions_are_rejected(plain_run):

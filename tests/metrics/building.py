@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dcgan.common.device import tf32
-from dcgan.metrics.judge import ImageFeatures
+from dcgan.metrics.features import ImageFeatures
 from dcgan.metrics.nearest_neighbors import kth_nearest_distances, nearest_distances
 from dcgan.metrics.real_images import flatten_pixels
 
@@ -22,11 +23,21 @@ def random_features(n: int, seed: int, shift: float = 0.0, d: int = 6) -> ImageF
     features = torch.from_numpy(rng.normal(shift, 1 + shift, (n, d)).astype(np.float32))
     images = torch.from_numpy(rng.integers(0, 256, (n, 1, 28, 28), dtype=np.uint8))
     logits = torch.from_numpy(rng.normal(0, 3, (n, 10)).astype(np.float32))
-    return ImageFeatures(images, images, features, logits)
+    return ImageFeatures(images, {"judge": features}, logits)
 
 
 def with_logits(samples: ImageFeatures, logits: torch.Tensor) -> ImageFeatures:
-    return ImageFeatures(samples.images, samples.judge_input, samples.features, logits)
+    return ImageFeatures(samples.images, samples.features, logits)
+
+
+class FakeFeatureSpace:
+    """The part of `FeatureSpace` that metrics read, from given features of the test images."""
+
+    def __init__(self, test: torch.Tensor) -> None:
+        self.test = test
+
+    def kth_nearest_distances(self, k: int) -> torch.Tensor:
+        return kth_nearest_distances(self.test, k)
 
 
 class FakeRealStatistics:
@@ -34,19 +45,20 @@ class FakeRealStatistics:
 
     def __init__(self, test: ImageFeatures, train_images: torch.Tensor | None = None) -> None:
         self.test, self.device = test, test.images.device
+        self.spaces = {name: FakeFeatureSpace(features) for name, features in test.features.items()}
         self.class_prior = torch.full((10,), 0.1, device=self.device)
-        self.cache_key = "of a test"
+        self.data = SimpleNamespace(resize=lambda images: images)
         if train_images is not None:
-            self.train_pixels = flatten_pixels(train_images)
-            self.test_to_train_distances = nearest_distances(flatten_pixels(test.judge_input), self.train_pixels)[0]
+            self.train_images = train_images
+            self.test_to_train_distances = self.nearest_train_images(test.images)[0]
 
     def __len__(self) -> int:
         return len(self.test)
 
-    def kth_nearest_distances(self, k: int) -> torch.Tensor:
-        return kth_nearest_distances(self.test.features, k)
+    def nearest_train_images(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return nearest_distances(flatten_pixels(images), flatten_pixels(self.train_images))
 
-    def resized_test_images(self, n: int) -> torch.Tensor:
+    def random_test_images(self, n: int) -> torch.Tensor:
         return self.test.images[:n]
 
 

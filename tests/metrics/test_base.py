@@ -1,14 +1,16 @@
 """Properties of every metric."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from dcgan.metrics.classes import ClassBalance, ClassifierScore
 from dcgan.metrics.distances import FrechetDistance, KernelDistance
-from dcgan.metrics.judge import ImageFeatures
+from dcgan.metrics.features import concatenate
 from dcgan.metrics.memorization import Memorization
 from dcgan.metrics.prdc import Coverage
+from dcgan.metrics.sliced_wasserstein import SlicedWasserstein
 from tests.metrics.building import FakeRealStatistics, random_features
 
 METRICS = [
@@ -18,6 +20,7 @@ METRICS = [
     ClassifierScore(10),
     ClassBalance(0.9),
     Memorization(),
+    SlicedWasserstein(),
 ]
 
 
@@ -25,8 +28,7 @@ METRICS = [
 @pytest.mark.parametrize("n", [1, 2, 4, 50])
 def test_metric_of_few_or_identical_images_is_number_or_nan(metric, n):
     one = random_features(1, 0)
-    tensors = (one.images, one.judge_input, one.features, one.logits)
-    repeated = ImageFeatures(*(tensor.repeat(n, *[1] * (tensor.dim() - 1)) for tensor in tensors))
+    repeated = concatenate([one] * n)
     values = metric(repeated, FakeRealStatistics(random_features(50, 1), random_features(50, 2).images))
     assert values.keys() == metric.specs.keys()
     assert all(isinstance(value, int | float) for value in values.values())
@@ -52,3 +54,15 @@ def test_invalid_settings_are_rejected(build):
 def test_baseline_is_value_of_training_images():
     train, real = random_features(80, 1), FakeRealStatistics(random_features(90, 2))
     assert FrechetDistance().baseline(train, real) == FrechetDistance()(train, real)
+
+
+def test_values_of_each_feature_space_have_its_name():
+    samples, test = random_features(80, 1), random_features(90, 2)
+    samples, test = (
+        replace(images, features={"judge": images.features["judge"], "other": 2 * images.features["judge"]})
+        for images in (samples, test)
+    )
+    metric = FrechetDistance()
+    values = metric(samples, FakeRealStatistics(test))
+    assert values == {"frechet": values["frechet"], "frechet_other": pytest.approx(4 * values["frechet"])}
+    assert metric.describe(["judge", "other"]).keys() == values.keys()

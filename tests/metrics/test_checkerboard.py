@@ -105,7 +105,7 @@ def test_black_images_and_too_few_strokes_are_nan():
 
 @pytest.mark.parametrize("size", [10, 16, 22])
 def test_unsupported_image_sizes_are_nan(size):
-    real = SimpleNamespace(resized_test_images=lambda n: random_images(n, size, 1), __len__=None)
+    real = SimpleNamespace(random_test_images=lambda n: random_images(n, size, 1), __len__=None)
     samples = SimpleNamespace(images=random_images(9, size))
     assert all(math.isnan(value) for value in Checkerboard()(samples, real).values())
 

@@ -2,21 +2,24 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from torchmetrics.image.fid import FrechetInceptionDistance
+from torch.utils._pytree import tree_leaves
 
 from dcgan.common.command import CONF
 from dcgan.common.device import tf32
-from dcgan.metrics import inception
-from dcgan.metrics.judge import concatenate, load_judge
+from dcgan.metrics.features import ImageFeatures, concatenate
+from dcgan.metrics.judge import Judge, load_judge
+from dcgan.metrics.random_conv import RandomConv
 from tests.conftest import options
 from tests.metrics.building import FakeRealStatistics, fake_cuda, random_features
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+DATA = SimpleNamespace(image_size=32)  # what RandomConv reads of a data module
 CONFIGS = {
     name: config
     for option in options("evaluator")
@@ -25,24 +28,9 @@ CONFIGS = {
 }
 
 
-class QuadrantMeans(torch.nn.Module):
-    """A replacement of Inception, whose weights are not downloaded in a test."""
-
-    num_features = 4
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.float().unflatten(2, (2, 14)).unflatten(4, (2, 14)).mean((1, 3, 5)).flatten(1)
-
-
 def copy_state(value: object) -> object:
     """Copy a state of torchmetrics: fake tensors cannot be copied by `deepcopy`."""
     return value.clone() if isinstance(value, torch.Tensor) else deepcopy(value)
-
-
-@pytest.fixture(params=CONFIGS)
-def metric_name(request, monkeypatch) -> str:
-    monkeypatch.setattr(inception, "FrechetInceptionDistance", lambda **_: FrechetInceptionDistance(QuadrantMeans()))
-    return request.param
 
 
 def build_inputs(device: torch.device) -> tuple:
@@ -53,19 +41,14 @@ def build_inputs(device: torch.device) -> tuple:
 
 
 def test_metrics_of_all_evaluators_are_found():
-    assert {"frechet", "kernel", "checkerboard", "memorization", "modes", "inception"} < CONFIGS.keys()
+    assert {"frechet", "kernel", "checkerboard", "memorization", "modes"} < CONFIGS.keys()
 
 
-def test_metric_stays_on_fake_cuda_until_its_numbers_are_read(metric_name, monkeypatch):
+@pytest.mark.parametrize("name", CONFIGS)
+def test_metric_stays_on_fake_cuda_until_its_numbers_are_read(name, monkeypatch):
     monkeypatch.setattr("torchmetrics.metric.deepcopy", copy_state)
-    # a cache returns CPU tensors
-    monkeypatch.setattr(
-        inception,
-        "load_or_compute",
-        lambda name, key, compute: {name: torch.zeros(t.shape, dtype=t.dtype) for name, t in compute().items()},
-    )
     with fake_cuda() as check:
-        metric = instantiate(CONFIGS[metric_name])
+        metric = instantiate(CONFIGS[name])
         samples, real = build_inputs(CUDA)
         check.reads.clear()
         values = metric(samples, real)
@@ -74,14 +57,18 @@ def test_metric_stays_on_fake_cuda_until_its_numbers_are_read(metric_name, monke
     assert set(check.reads) == {"cuda"}
 
 
-def test_judge_keeps_images_and_features_on_fake_cuda():
-    judge = load_judge("MNIST", CPU)
+@pytest.mark.parametrize("build", [lambda: load_judge("MNIST", CPU), lambda: RandomConv(DATA, CPU)])
+def test_features_stay_on_fake_cuda(build):
+    extractor = build()
     with fake_cuda() as check:
-        judge.device = CUDA
-        judge.network.to(CUDA)
-        features = judge(torch.zeros(600, 1, 32, 32, dtype=torch.uint8))
-    tensors = (features.images, features.judge_input, features.features, features.logits)
-    assert {tensor.device.type for tensor in tensors} == {"cuda"}
+        extractor.device = CUDA
+        if isinstance(extractor, Judge):
+            extractor.network.to(CUDA)
+        else:
+            extractor.kernels = [kernel.to(CUDA) for kernel in extractor.kernels]
+            extractor.projection = extractor.projection.to(CUDA)
+        features = extractor(torch.zeros(600, 1, 32, 32, dtype=torch.uint8))
+    assert features.device.type == "cuda"
     assert check.reads == []
 
 
@@ -97,15 +84,14 @@ def test_fake_cuda_fails_for_a_transfer_and_for_tf32():
 def test_parts_are_concatenated_with_their_labels():
     whole = replace(random_features(5, 0), labels=torch.arange(5))
     parts = [
-        replace(
-            whole,
-            **{name: getattr(whole, name)[rows] for name in ("images", "judge_input", "features", "logits", "labels")},
+        ImageFeatures(
+            whole.images[rows], {"judge": whole.features["judge"][rows]}, whole.logits[rows], whole.labels[rows]
         )
         for rows in (slice(0, 3), slice(3, 5))
     ]
     joined = concatenate(parts)
-    for name in ("images", "judge_input", "features", "logits", "labels"):
-        assert torch.equal(getattr(joined, name), getattr(whole, name))
+    for a, b in zip(tree_leaves(vars(joined)), tree_leaves(vars(whole)), strict=True):
+        assert torch.equal(a, b)
     assert concatenate([replace(part, labels=None) for part in parts]).labels is None
 
 
@@ -113,17 +99,18 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 
 
 @needs_gpu
-def test_values_on_a_gpu_equal_those_on_the_cpu(metric_name):
-    metric = instantiate(CONFIGS[metric_name])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_values_on_a_gpu_equal_those_on_the_cpu(name):
+    metric = instantiate(CONFIGS[name])
     expected = metric(*build_inputs(CPU))
     with tf32(allowed=True):
         assert metric(*build_inputs(CUDA)) == pytest.approx(expected, rel=1e-4, abs=1e-4, nan_ok=True)
 
 
 @needs_gpu
-def test_features_on_a_gpu_equal_those_on_the_cpu(real_mnist):
+@pytest.mark.parametrize("build", [lambda device: load_judge("MNIST", device), lambda device: RandomConv(DATA, device)])
+def test_features_on_a_gpu_equal_those_on_the_cpu(real_mnist, build):
     images = real_mnist.load(train=False)[0][:1000]
     with tf32(allowed=True):
-        expected, features = (load_judge("MNIST", device)(images) for device in (CPU, CUDA))
-    for name in ("features", "logits"):
-        torch.testing.assert_close(getattr(features, name).cpu(), getattr(expected, name), rtol=1e-4, atol=1e-4)
+        expected, features = (build(device)(images) for device in (CPU, CUDA))
+    torch.testing.assert_close(features.cpu(), expected, rtol=1e-4, atol=1e-4)

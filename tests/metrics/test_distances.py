@@ -12,7 +12,7 @@ from tests.metrics.building import FakeRealStatistics, random_features
 
 def test_frechet_distance_matches_formula():
     samples, real = random_features(700, 1, shift=0.3), FakeRealStatistics(random_features(600, 2))
-    a, b = (x.features.double().numpy() for x in (samples, real.test))
+    a, b = (x.features["judge"].double().numpy() for x in (samples, real.test))
     covariances = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     root = sqrtm(covariances[0] @ covariances[1]).real
     expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(covariances[0] + covariances[1] - 2 * root)
@@ -22,7 +22,7 @@ def test_frechet_distance_matches_formula():
 
 def test_kernel_distance_matches_unbiased_estimate():
     samples, real = random_features(60, 1, shift=0.3), FakeRealStatistics(random_features(60, 2))
-    x, y = (s.features.double().numpy() for s in (samples, real.test))
+    x, y = (s.features["judge"].double().numpy() for s in (samples, real.test))
     n = len(x)
 
     def kernel(a: np.ndarray, b: np.ndarray) -> float:

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from dcgan.common.errors import UserError
+from dcgan.data.pixel_range import resize_images
 from dcgan.metrics import judge
-from dcgan.metrics.judge import SHIPPED_SHA256, MissingJudgeError, judge_path, load_judge
+from dcgan.metrics.judge import SHIPPED_SHA256, Classifier, Judge, MissingJudgeError, judge_path, load_judge
 
 CPU = torch.device("cpu")
 
@@ -12,7 +13,7 @@ def test_shipped_judge_is_pinned_and_has_its_accuracy(real_mnist):
     assert judge_path("MNIST").stat().st_size < 1.5e6
     shipped = load_judge("MNIST", CPU)
     images, labels = real_mnist.load(train=False)
-    accuracy = (shipped(images).logits.argmax(dim=1) == labels).double().mean().item()
+    accuracy = (shipped.classify(images).argmax(dim=1) == labels).double().mean().item()
     assert accuracy >= 0.994
     assert shipped.facts == {
         "data": "MNIST",
@@ -41,14 +42,24 @@ def test_features_do_not_depend_on_batch():
     shipped = load_judge("MNIST", CPU)
     images = torch.randint(0, 256, (7, 1, 28, 28), dtype=torch.uint8)
     together, alone = shipped(images), shipped(images[3:4])
-    assert torch.allclose(together.features[3:4], alone.features, atol=1e-4)
-    assert torch.allclose(together.logits, shipped.network.logits(together.features), atol=1e-4)
-    assert torch.equal(together.judge_input, images)
-    assert (together.features >= 0).all()
+    assert torch.allclose(together[3:4], alone, atol=1e-4)
+    assert torch.allclose(shipped.classify(images), shipped.network.logits(together), atol=1e-4)
+    assert (together >= 0).all()
 
 
-def test_images_are_resized_for_judge():
+def test_images_are_converted_for_judge():
+    shipped = load_judge("MNIST", CPU)
     images = torch.randint(0, 256, (7, 1, 56, 56), dtype=torch.uint8)
-    features = load_judge("MNIST", CPU)(images)
-    assert features.judge_input.shape == (7, 1, 28, 28)
-    assert torch.equal(features.images, images)
+    assert torch.equal(shipped(images), shipped(resize_images(images, 28, 1)))
+    assert torch.allclose(shipped(images.expand(-1, 3, -1, -1)), shipped(images), atol=1e-3)
+
+
+def test_judge_of_color_images_has_its_own_size():
+    torch.manual_seed(0)
+    network = Classifier(classes=4, channels=3, size=40, width=8)
+    facts = {"data": "colors", "version": 1, "accuracy": 0.5, "classes": 4, "channels": 3, "size": 40, "width": 8}
+    judge = Judge(network.state_dict(), facts, CPU)
+    images = torch.randint(0, 256, (5, 3, 40, 40), dtype=torch.uint8)
+    assert torch.allclose(judge.classify(images), network.eval()(images / 255), atol=1e-4)
+    assert judge(images[:, :, :32, :32]).shape == (5, 128)
+    assert judge.description == "judge of colors, version 1, test accuracy 50.00%"

@@ -1,6 +1,6 @@
 import pytest
 
-from dcgan.metrics.judge import ImageFeatures
+from dcgan.metrics.features import ImageFeatures
 from dcgan.metrics.memorization import Memorization, closest_pairs
 from tests.metrics.building import FakeRealStatistics, random_features
 
@@ -13,7 +13,7 @@ def test_copies_of_training_images_are_found():
     images = random_features(100, 7).images.clone()
     images[:25] = TRAIN[100:125]
     images[:25, 0, 0, 0] += 1  # a copy except for one pixel
-    copies = ImageFeatures(images, images, TEST.features[:100], TEST.logits[:100])
+    copies = ImageFeatures(images, {}, TEST.logits[:100])
     values = Memorization()(copies, real)
     assert values["near_copies"] == 0.25
     assert values["nearest_train"] == pytest.approx(0.75, abs=0.02)

@@ -7,7 +7,7 @@ from tests.metrics.building import FakeRealStatistics, random_features
 
 def test_precision_recall_density_and_coverage_match_their_definitions():
     samples, real, k = random_features(700, 1, shift=0.3), FakeRealStatistics(random_features(600, 2)), 5
-    fake, test = samples.features.double().numpy(), real.test.features.double().numpy()
+    fake, test = (images.features["judge"].double().numpy() for images in (samples, real.test))
 
     def radii(points: np.ndarray) -> np.ndarray:
         distances = np.linalg.norm(points[:, None] - points[None], axis=2)

@@ -1,7 +1,10 @@
+from copy import copy
+
 import pytest
 import torch
 from hydra.utils import instantiate
 
+from dcgan.common.errors import UserError
 from dcgan.metrics.compute import load_real_statistics
 from dcgan.metrics.judge import load_judge
 from dcgan.metrics.real_images import RealStatistics, flatten_pixels
@@ -11,26 +14,27 @@ CPU = torch.device("cpu")
 
 
 def build_statistics(*overrides: str) -> RealStatistics:
-    return load_real_statistics(instantiate(compose_config(*overrides).data), CPU)
+    config = compose_config(*overrides)
+    return load_real_statistics(instantiate(config.data), instantiate(config.features), CPU)
 
 
 def test_near_copies_are_searched_among_images_trained_on():
     few, all_ = build_statistics("data.limit=10"), build_statistics()
-    assert len(few.train_pixels) == 10
-    assert len(all_.train_pixels) == 64
-    assert torch.equal(few.train_pixels, all_.train_pixels[:10])
+    last = all_.train_images[-1:]
+    assert all_.nearest_train_images(last)[0][0, 0] == 0
+    assert few.nearest_train_images(last)[0][0, 0] > 0
     assert (few.test_to_train_distances[:, 0] >= all_.test_to_train_distances[:, 0]).all()
     assert (few.test_to_train_distances[:, 0] > all_.test_to_train_distances[:, 0]).any()
     assert len(few.extract_train_features(40)) == 40  # the limit does not apply to the baseline
 
 
-def test_resized_test_images_are_random_subset():
+def test_random_test_images_are_random_subset():
     resized = build_statistics("data.image_size=32")
-    assert resized.resized_test_images(16).shape == (16, 1, 32, 32)
-    assert torch.equal(resized.resized_test_images(5), resized.resized_test_images(16)[:5])
+    assert resized.test_images.shape == (16, 1, 32, 32)
+    assert torch.equal(resized.random_test_images(5), resized.random_test_images(16)[:5])
     real = build_statistics()
-    assert not torch.equal(real.resized_test_images(5), real.test_images[:5])
-    sums, expected = (images.flatten(1).sum(1).tolist() for images in (real.resized_test_images(16), real.test_images))
+    assert not torch.equal(real.random_test_images(5), real.test_images[:5])
+    sums, expected = (images.flatten(1).sum(1).tolist() for images in (real.random_test_images(16), real.test_images))
     assert sorted(sums) == sorted(expected)
 
 
@@ -42,50 +46,54 @@ def test_class_prior_is_share_of_training_labels():
 
 def test_cached_features_equal_computed_ones():
     first, second = build_statistics(), build_statistics()
-    computed = load_judge("MNIST", CPU)(first.test_images)
+    judge = load_judge("MNIST", CPU)
+    computed = judge(first.test_images)
     for real in (first, second):
-        assert torch.equal(real.test.features, computed.features)
-        assert torch.equal(real.test.logits, computed.logits)
+        assert torch.equal(real.test.features["judge"], computed)
+        assert torch.allclose(real.test.logits, judge.logits(computed), atol=1e-4)
+    first, second = first.spaces["judge"], second.spaces["judge"]
     distances = first.kth_nearest_distances(3)
     assert torch.equal(distances, second.kth_nearest_distances(3))
-    expected = torch.cdist(computed.features.double(), computed.features.double()).sort().values[:, 3]
+    expected = torch.cdist(computed.double(), computed.double()).sort().values[:, 3]
     assert torch.allclose(distances.double(), expected, atol=1e-3)
     assert not torch.equal(distances, first.kth_nearest_distances(4))
 
 
 def test_cached_statistics_are_moved_to_the_device():
-    filled = build_statistics()
-    filled.kth_nearest_distances(3)
-    assert len(filled.test_to_train_distances) == 16
-    moved = RealStatistics(filled.data, filled.judge, torch.device("meta"))
-    # a tensor on meta has no values for a digest
-    moved.cache_key, moved.train_images = filled.cache_key, filled.train_images
-    tensors = [
-        moved.test.images,
-        moved.test.judge_input,
-        moved.test.features,
-        moved.test.logits,
-        moved.test_labels,
-        moved.kth_nearest_distances(3),
-        moved.test_to_train_distances,
-        moved.resized_test_images(4),
-    ]
-    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    space = build_statistics().spaces["judge"]
+    space.kth_nearest_distances(3)
+    moved = copy(space)  # a tensor on meta has no values: these must come from the cache
+    moved.images = space.images.to("meta")
+    vars(moved).pop("test", None)
+    assert moved.test.device.type == moved.kth_nearest_distances(3).device.type == "meta"
 
 
-def test_cache_key_depends_on_test_images():
-    real = build_statistics()
-    key = real.cache_key
-    real.test_images = real.test_images + 1
-    assert RealStatistics.cache_key.func(real) != key
+def test_cache_keys_depend_on_test_images_and_features():
+    real, resized = build_statistics(), build_statistics("data.image_size=32")
+    assert real.cache_key != resized.cache_key
+    keys = {
+        build_statistics(f"features={features}", "data.limit=9").spaces[features].cache_key
+        for features in ("judge", "random_conv")
+    } | {build_statistics("features=random_conv", "features.random_conv.seed=1").spaces["random_conv"].cache_key}
+    assert len(keys) == 3
 
 
-def test_features_are_empty_without_judge():
-    real = RealStatistics(instantiate(compose_config().data), None, CPU)
-    features = real.extract_features(real.resized_test_images(4))
-    assert features.features.shape == (4, 0)
+def test_logits_are_empty_without_judge():
+    real = RealStatistics(instantiate(compose_config().data), [], None, CPU)
+    features = real.extract_features(real.random_test_images(4))
+    assert features.logits.shape == (4, 0)
+    assert features.features == {}
     assert len(features) == 4
     assert real.judge_facts is None
+
+
+def test_data_without_test_images_is_rejected(monkeypatch):
+    data = instantiate(compose_config().data)
+    empty = torch.empty(0, 1, 28, 28, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda train: load(True) if train else empty)
+    with pytest.raises(UserError, match="MNIST has no test images to compare with"):
+        RealStatistics(data, [], None, CPU)
 
 
 def test_flattened_pixels_are_between_0_and_1():

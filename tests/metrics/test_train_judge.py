@@ -41,7 +41,7 @@ def test_trained_judge_is_saved_in_cache_and_verified(command):
     ("arguments", "message"),
     [
         (["data=mnist"], "ships with the package"),
-        (["data=image_folder"], "ImageFolder has no classes"),
+        (["data=image_folder"], "has no classes: set data.classes"),
         (["data=digits", "out=judge.pt"], "out must end in .safetensors"),
         (["data=digits", "steps=0"], "steps must be an integer >= 1"),
         (["data=digits", "lr=2"], "lr must be a number in"),

@@ -7,7 +7,6 @@ from torch import nn
 
 from dcgan.common.errors import UserError
 from dcgan.data.pixel_range import PixelRange
-from dcgan.metrics.judge import ImageFeatures
 from dcgan.models.prior import Normal
 from dcgan.sampling.arithmetic import NOISES, Arithmetic, Pool, Term, cancel, expected_result, parse_expression
 from dcgan.sampling.base import SampleSource
@@ -91,9 +90,8 @@ class FakeJudge:
     def digits(self, images):
         return torch.where(images[:, 0, :, 14:].flatten(1).amax(1) > 0, 1, 7)
 
-    def __call__(self, images):
-        logits = 20.0 * nn.functional.one_hot(self.digits(images), 10)
-        return ImageFeatures(images, images, torch.zeros(len(images), 1), logits)
+    def classify(self, images):
+        return 20.0 * nn.functional.one_hot(self.digits(images), 10)
 
 
 class AlternatingJudge(FakeJudge):

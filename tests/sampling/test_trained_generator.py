@@ -16,8 +16,8 @@ from dcgan.checkpoints.io import FORMAT
 from dcgan.checkpoints.safe_instantiate import reject_untrusted
 from dcgan.common.command import PACKAGE
 from dcgan.common.errors import UserError
+from dcgan.data.mnist import MNISTDataModule
 from dcgan.data.pixel_range import PixelRange
-from dcgan.data.torchvision import TorchvisionDataModule
 from dcgan.sampling.trained_generator import load_generator, sample_latents
 from tests.conftest import tiny_run
 
@@ -138,7 +138,7 @@ def changed(checkpoint: Path, path: Path, change) -> Path:
         {"_target_": "builtins.exec", "_args_": ["open('exploded', 'w')"]},
         {"_target_": "dcgan.common.provenance.subprocess.Popen", "args": ["touch", "exploded"]},
         {"_target_": "dcgan.runs.sweeps.sys.exit"},
-        {"_target_": "dcgan.data.torchvision.FileLock", "lock_file": "exploded"},
+        {"_target_": "dcgan.data.mnist.FileLock", "lock_file": "exploded"},
         {"_target_": "dcgan.common.atomic_files.write_json", "path": "exploded", "content": {}},
         {"_target_": "torch.load", "f": "exploded"},
         {"_target_": "torch.nn.init.normal_"},
@@ -152,7 +152,7 @@ def changed(checkpoint: Path, path: Path, change) -> Path:
         {"_target_": "torch.nn.ReLU", "${oc.env:HOME}": 1},
         {"_target_": "dcgan.training.loggers.TensorBoardWriter", "save_dir": "reference::data:,{{exploded}}"},
         {"_target_": "dcgan.training.loggers.CSVMetricsLogger", "path": "exploded", "resumed_step": 1},
-        {"_target_": "dcgan.metrics.inception.InceptionDistance", "weights": "exploded"},
+        {"_target_": "dcgan.metrics.pretrained.InceptionFeatures", "weights": "exploded"},
         {"_target_": "lightning.Trainer", "default_root_dir": "exploded"},
         {"_target_": "lightning.pytorch.profilers.SimpleProfiler", "dirpath": "exploded"},
         {"_target_": "dcgan.losses.adversarial.Hinge"},
@@ -187,6 +187,9 @@ def test_config_key_allows_only_classes_of_its_kind():
             else:
                 with pytest.raises(UserError, match=f"the checkpoint's {key} names {target}, which is not a class of"):
                     reject_untrusted(config, [key])
+    reject_untrusted({"augmentation": {"_target_": "dcgan.models.augmentation.Flip"}}, ["augmentation"])
+    with pytest.raises(UserError, match=r"the checkpoint's augmentation names dcgan\.models\.generator\.Generator"):
+        reject_untrusted({"augmentation": {"_target_": own["model"]}}, ["augmentation"])
 
 
 def test_dataset_is_a_class_of_torchvision():
@@ -196,9 +199,7 @@ def test_dataset_is_a_class_of_torchvision():
         with pytest.raises(UserError, match=f"the checkpoint's data names {path}"):
             reject_untrusted({"data": {"dataset": name | {"path": path}}}, ["data"])
     with pytest.raises(ValueError, match=r"data\.dataset must be a subclass of torchvision\.datasets\.MNIST, got"):
-        TorchvisionDataModule(
-            dataset=FakeData, root="data", image_size=28, channels=1, pixels=PixelRange(-1), batch_size=1
-        )
+        MNISTDataModule(dataset=FakeData, root="data", image_size=28, channels=1, pixels=PixelRange(-1), batch_size=1)
 
 
 def test_packages_are_trusted_by_name(monkeypatch):

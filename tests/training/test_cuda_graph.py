@@ -210,6 +210,7 @@ def deterministic(monkeypatch):
         ["discriminator_steps=2", "ema.decay=.9"],
         ["discriminator.dropout=.3", "discriminator.spectral_norm=true"],
         ["penalty=r1", "discriminator_normalization=none"],
+        ["augmentation=diffaugment", "data.mirrored=true"],
         ["trainer.precision=bf16-mixed"],
         ["optimizer=adamw", "scheduler=cosine"],
     ],

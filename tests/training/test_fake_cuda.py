@@ -27,6 +27,8 @@ def fill_gradients(gan):
         [*TINY, "conditional=concat"],
         [*TINY, "discriminator_steps=2", "discriminator.dropout=.3"],
         [*TINY, "penalty=r1", "discriminator_normalization=none"],
+        [*TINY, "augmentation=flip"],
+        [*TINY, "augmentation=diffaugment", "data.mirrored=true", "loss=wasserstein_gp", "discriminator.pack=2"],
         [*TINY, "loss=wasserstein_gp"],
         [*TINY, "discriminator.spectral_norm=true", "prior=uniform"],
         [*TINY, "normalization=instance", "loss=minimax"],

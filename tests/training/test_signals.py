@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from dcgan.training.signals import SignalHandler
 from tests.conftest import TINY
@@ -28,11 +27,10 @@ def training(
     *overrides: str,
     command: tuple[str, ...] = ("-m", "dcgan.train"),
     started_file: str = "run/samples/step_000010.png",
-    kind: type[PythonProcess] = ForkedProcess,
     **environment: str,
 ) -> Iterator[PythonProcess]:
     """Run the command and yield its process when it has written `started_file`. Its processes are killed at the end."""
-    process = kind([*command, *ENDLESS, *overrides], folder, DCGAN_DATA_DIR=str(root), **environment)
+    process = ForkedProcess([*command, *ENDLESS, *overrides], folder, DCGAN_DATA_DIR=str(root), **environment)
     try:
         wait_for(folder / started_file, process)
         yield process
@@ -116,19 +114,6 @@ def test_training_continues_if_the_disk_of_its_log_is_full(tmp_path, mnist_root)
     assert process.err.read_text() == ""
     assert saved_step(tmp_path) == 30
     assert (tmp_path / "run" / "summary.json").exists()
-
-
-def test_signal_to_the_data_workers_loses_no_step(tmp_path, mnist_root):
-    (tmp_path / "pictures").mkdir()
-    for i in range(16):
-        Image.new("L", (8, 8), 8 * i).save(tmp_path / "pictures" / f"{i}.png")
-    folder = ["data=image_folder", "data.root=pictures", "data.image_size=8", "data.workers=2", "trainer=cpu"]
-    with training(tmp_path, mnist_root, *folder, kind=PythonProcess) as process:
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert f"interrupted at step {saved_step(tmp_path)}: resume with ckpt_path=" in err
-    assert err.count("\n") == 1
 
 
 def test_second_ctrl_c_ends_the_run_at_once(tmp_path, mnist_root):

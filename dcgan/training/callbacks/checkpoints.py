@@ -38,7 +38,8 @@ class CheckpointCallback(L.Callback):
 
     last.ckpt is saved at the start (an unwritable folder is noticed before the work), at intervals of steps or minutes,
     at the end, and when the run is interrupted, fails or is stopped as unhealthy. best.ckpt is saved at the lowest
-    `test/frechet`: it is selected on the test images. Only finite weights are saved.
+    `test/frechet` (or `test/frechet_random_conv`, ...): it is selected on the test images. Only finite weights are
+    saved.
 
     Lightning's ModelCheckpoint counts optimizer steps and ignores minutes in manual optimization (#17958, #21699).
 

@@ -37,11 +37,13 @@ def print_summary(trainer: L.Trainer, gan: GAN) -> None:
         "generator": f"{choices['model']}, {count_parameters(gan.generator):,} parameters",
         "discriminator": f"{choices['discriminator']}, {count_parameters(gan.discriminator):,} parameters",
         "training": f"{choices['loss']} loss on {choices['data']}, seed {gan.seed}",
+        "augmentation": gan.augmentation.description,
         "device": f"{trainer.strategy.root_device.type} x {trainer.world_size}, {trainer.precision}{tf32}{graph}",
         "run folder": shorten_path(context.run_dir),
     }
     for name, value in lines.items():
-        context.console.print(f"{name:<14} {value}", highlight=False)
+        if value:
+            context.console.print(f"{name:<14} {value}", highlight=False)
 
 
 def print_outcome(console: Console, run_dir: Path, step: int) -> None:

@@ -14,7 +14,7 @@ from dcgan.common.atomic_files import nonfinite_to_none, write_json
 from dcgan.common.distributed import all_gather
 from dcgan.common.provenance import commit, processor_name
 from dcgan.gan import GAN
-from dcgan.metrics.compute import better_directions
+from dcgan.metrics.compute import describe
 from dcgan.models.layers import count_parameters
 from dcgan.runs.config_diff import flatten, learning_rates
 from dcgan.runs.run_dir import FAILURE, SUMMARY
@@ -91,7 +91,11 @@ class RunSummary(AttributeStateCallback):
         latest = evaluation.latest | metrics_logger.latest
         return {
             "metrics": nonfinite_to_none({name.partition("/")[2]: value for name, value in latest.items()}),
-            "better": better_directions(evaluation.metrics) | {"images_per_second": "higher"},
+            "better": {
+                name: spec.better for name, spec in describe(evaluation.metrics, evaluation.feature_facts).items()
+            }
+            | {"images_per_second": "higher"},
+            "features": evaluation.feature_facts,
             "judge": evaluation.judge_facts,
             "step": gan.step,
             "best_step": evaluation.best_step if evaluation.best_step >= 0 else None,  # of best.ckpt

@@ -1,8 +1,12 @@
+import torch
 import torch.nn.functional as F
 
+from dcgan.data.pixel_range import resize_images
 from dcgan.losses.adversarial import Loss
 from dcgan.losses.gradient_penalties import GradientPenalty, gradient_norm_squared
 from dcgan.metrics.base import Metric, MetricSpec
+from dcgan.metrics.features import FeatureExtractor
+from dcgan.models.augmentation import Augmentation
 
 
 class Relativistic(Loss):
@@ -25,8 +29,30 @@ class R2(GradientPenalty):
         return self.weight / 2 * gradient_norm_squared(critic, fake).mean()
 
 
+class InstanceNoise(Augmentation):
+    """Sonderby et al. 2017: D sees images with Gaussian noise only."""
+
+    def __init__(self, deviation=0.1):
+        self.deviation = deviation
+
+    def inputs(self, x):
+        return x + self.deviation * torch.randn_like(x)
+
+
+class Thumbnails(FeatureExtractor):
+    """Small grey images as features."""
+
+    name = "thumbnails"
+
+    def __init__(self, data, device, size):
+        self.device, self.size = device, size
+        self.description, self.facts = f"{size} x {size} pixels", {"size": size}
+
+    def __call__(self, images):
+        return resize_images(images.to(self.device), self.size, 1).flatten(1).float()
+
+
 class Ink(Metric):
-    needs_judge = False
     specs = {"ink": MetricSpec("difference of the mean pixel", "zero")}
 
     def __call__(self, samples, real):

@@ -7,12 +7,12 @@ from lightning.pytorch.loggers.logger import Logger
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from dcgan.data.datamodule import InMemoryDataModule
+from dcgan.data.datamodule import BaseDataModule
 from dcgan.sampling.base import ImageSheet, SamplingMode
 from dcgan.training.context import run_context
 
 
-class Stripes(InMemoryDataModule):
+class Stripes(BaseDataModule):
     def load(self, train):
         rows = torch.arange(64 if train else 16)[:, None] + torch.arange(28)
         images = (rows % 4 * 85).to(torch.uint8)[:, None, :, None].expand(-1, 1, 28, 28)

@@ -9,8 +9,10 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
 
 from dcgan.common.command import CONF
+from dcgan.metrics.base import value_name
 from dcgan.metrics.distances import FrechetDistance
 from dcgan.training.callbacks import evaluation
 from tests.conftest import TINY, compose_config
@@ -128,23 +130,47 @@ def test_undefined_distance_is_never_the_best(dcgan_train, monkeypatch):
     assert json.loads(Path("run/summary.json").read_text())["metrics"]["frechet"] is None
 
 
-def test_checkerboard_is_measured_without_a_judge(dcgan_train):
+def test_distances_are_measured_without_a_judge(dcgan_train):
     outcome = dcgan_train(*TINY, *RUN, "max_steps=1", "data=digits")
     assert outcome.code == 0, outcome.err
     (line,) = [line for line in outcome.out.splitlines() if line.startswith("metrics")]
-    assert "there is no judge for Digits yet (python -m dcgan.metrics.train_judge data=digits trains one)" in line
-    assert "only checkerboard is measured, no best.ckpt saved" in line
-    metrics = json.loads(Path("run/summary.json").read_text())["metrics"]
-    assert "cb2" in metrics
-    assert "frechet" not in metrics
-    assert not Path("run/checkpoints/best.ckpt").exists()
+    assert "no judge for Digits (python -m dcgan.metrics.train_judge data=digits trains one)" in line
+    assert "distances are measured in random_conv" in line
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert {"cb2", "frechet_random_conv", "coverage_random_conv"} <= summary["metrics"].keys()
+    assert not {"frechet", "classes"} & summary["metrics"].keys()
+    assert summary["better"]["coverage_random_conv"] == "higher"
+    assert summary["features"]["random_conv"]["version"] == 1
+    assert summary["judge"] is None
+    assert best_step() == 1
 
 
-def test_color_images_train_without_a_judge(dcgan_train):
+def test_judge_that_was_chosen_and_is_missing_is_reported(dcgan_train):
+    outcome = dcgan_train(*TINY, *RUN, "max_steps=1", "data=digits", "features=judge")
+    assert outcome.code == 0, outcome.err
+    assert "there is no judge for Digits yet" in outcome.out
+    assert "nothing is measured, no best.ckpt saved" in outcome.out
+    assert "cb2" not in json.loads(Path("run/summary.json").read_text())["metrics"]
+
+
+def test_best_ckpt_is_selected_in_the_first_features(dcgan_train, monkeypatch):
+    remaining = [{"judge": 3.0, "random_conv": 1.0}, {"judge": 1.0, "random_conv": 2.0}]
+
+    def measure(self, samples, real):
+        distances = remaining.pop(0)
+        return {value_name("frechet", space): distances[space] for space in real.spaces}
+
+    monkeypatch.setattr(FrechetDistance, "__call__", measure)
+    features = "features=[random_conv,judge]"
+    outcome = dcgan_train(*TINY, *RUN, "max_steps=2", "metrics.every_n_steps=1", features)
+    assert outcome.code == 0, outcome.err
+    assert best_step() == 1
+
+
+def test_images_with_three_equal_channels_have_the_judge_of_grey_ones(dcgan_train):
     outcome = dcgan_train(*TINY, *RUN, "max_steps=1", "data.channels=3")
     assert outcome.code == 0, outcome.err
-    assert "judges see grey images" in outcome.out
-    assert "cb2" in json.loads(Path("run/summary.json").read_text())["metrics"]
+    assert {"cb2", "frechet", "classes"} <= json.loads(Path("run/summary.json").read_text())["metrics"].keys()
 
 
 @pytest.mark.parametrize(
@@ -173,8 +199,8 @@ def test_ranks_send_cpu_tensors_and_rank_0_moves_them_to_its_device(monkeypatch)
     assert nothing is None
     assert alone is own
     assert len(joined) == len(joined.labels) == 10
-    assert {tensor.device.type for tensor in vars(joined).values()} == {"cuda"}
-    assert {tensor.device.type for value in sent for tensor in vars(value).values()} == {"cpu"}
+    assert {tensor.device.type for tensor in tree_leaves(vars(joined))} == {"cuda"}
+    assert {tensor.device.type for value in sent for tensor in tree_leaves(vars(value))} == {"cpu"}
 
 
 def test_training_metrics_are_a_subset_of_the_evaluation_metrics():

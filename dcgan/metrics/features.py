@@ -1,0 +1,73 @@
+"""Features of images: the vectors between whose distributions distances are measured."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from dcgan.data.datamodule import BaseDataModule
+
+
+class FeatureExtractor:
+    """A map from images of any size to vectors.
+
+    Attributes:
+        name: Its name in every output: `frechet` of the extractor "inception" is the value `frechet_inception`.
+        description: A noun phrase for tables and model cards.
+        facts: JSON values that identify the map. Cached statistics depend on them.
+    """
+
+    name: str
+    description: str
+    facts: dict[str, Any]
+
+    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """Return the features, on the extractor's device, without gradients and without TF32."""
+        raise NotImplementedError
+
+
+# called with the data and the device; a class of the config group `features`
+FeatureFactory = Callable[[BaseDataModule, torch.device], FeatureExtractor]
+
+
+@dataclass(frozen=True, eq=False)  # compared by identity
+class ImageFeatures:
+    """Images, with what the metrics read of them.
+
+    Args:
+        images: The images.
+        features: Their features, by the name of the extractor.
+        logits: The judge's logits of each class; k = 0 without a judge.
+        labels: The classes that the images should show; None if unknown.
+    """
+
+    images: UInt8[Tensor, "n c h w"]
+    features: dict[str, Float[Tensor, "n _"]]
+    logits: Float[Tensor, "n k"]
+    labels: Int64[Tensor, " n"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device) -> "ImageFeatures":
+        """Return a copy on the device."""
+        return ImageFeatures(
+            self.images.to(device),
+            {name: features.to(device) for name, features in self.features.items()},
+            self.logits.to(device),
+            None if self.labels is None else self.labels.to(device),
+        )
+
+
+def concatenate(parts: list[ImageFeatures]) -> ImageFeatures:
+    """Return the images of all parts; their labels, if all parts have labels."""
+    labels = [part.labels for part in parts if part.labels is not None]
+    return ImageFeatures(
+        torch.cat([part.images for part in parts]),
+        {name: torch.cat([part.features[name] for part in parts]) for name in parts[0].features},
+        torch.cat([part.logits for part in parts]),
+        torch.cat(labels) if len(labels) == len(parts) else None,
+    )
