@@ -1,4 +1,4 @@
-"""Read and compare the files of a run."""
+"""Read and compare the files of a run, and write pictures for one."""
 
 import csv
 import shutil
@@ -7,12 +7,20 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dcgan.gan import GAN
 from dcgan.training.callbacks.checkpoints import CheckpointCallback
 
 RUN = ["trainer=cpu", "hydra.run.dir=run", "log.every_n_steps=2", "log.activity_every_n_steps=4"]
+
+
+def write_grey_pictures(folder: Path, n: int) -> None:
+    """Write n <= 32 pictures of 8 x 8 pixels, 0.png, 1.png, ..., each of another grey."""
+    folder.mkdir()
+    for i in range(n):
+        Image.new("L", (8, 8), 8 * i).save(folder / f"{i}.png")
 
 
 def copy_run_at(*steps: int) -> Callable[[], None]:

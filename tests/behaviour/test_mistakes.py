@@ -8,7 +8,7 @@ from PIL import Image
 
 from dcgan.losses.adversarial import NonSaturating
 from tests.conftest import TINY
-from tests.run_files import RUN, different_tensors, weights
+from tests.run_files import RUN, different_tensors, weights, write_grey_pictures
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,7 @@ def test_other_data_sets_train(dcgan_train, data):
 
 def test_broken_picture_is_named(dcgan_train):
     folder = Path("images")
-    folder.mkdir()
-    for i in range(8):
-        Image.new("L", (30, 30)).save(folder / f"{i}.png")
+    write_grey_pictures(folder, 8)
     (folder / "5.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     outcome = dcgan_train(
         *TINY, "trainer=cpu", "hydra.run.dir=run", "max_steps=1", "data=image_folder", "data.root=images",

@@ -6,19 +6,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from dcgan.checkpoints.io import read_checkpoint
 from dcgan.training.callbacks.checkpoints import CheckpointCallback
 from tests.conftest import TINY
-from tests.run_files import RUN, copy_run_at, different_tensors, events, weights
+from tests.run_files import RUN, copy_run_at, different_tensors, events, weights, write_grey_pictures
 from tests.torture import differences
 
 
 def test_resumed_run_of_an_image_folder_ends_as_an_uninterrupted_one(dcgan_train):
-    Path("images").mkdir()
-    for i in range(32):
-        Image.new("L", (8, 8), 8 * i).save(f"images/{i}.png")
+    write_grey_pictures(Path("images"), 32)
     settings = [*TINY, "trainer=cpu", "data=image_folder", "data.root=images", "data.image_size=8"]
     dcgan_train(*settings, "max_steps=7", "hydra.run.dir=uninterrupted")
     dcgan_train(*settings, "max_steps=6", "hydra.run.dir=run")  # in the middle of the second epoch

@@ -14,7 +14,7 @@ from PIL import Image
 from dcgan.checkpoints.io import read_checkpoint
 from dcgan.training.resume import resumed_config
 from tests.conftest import TINY, compose_config, idx_bytes
-from tests.run_files import RUN, different_tensors, weights
+from tests.run_files import RUN, different_tensors, weights, write_grey_pictures
 from tests.sampling.test_trained_generator import changed
 
 
@@ -103,9 +103,7 @@ def test_changed_images_are_rejected(dcgan_train, mnist_root, trained_run):
 
 def test_changed_pictures_are_rejected_and_rewritten_ones_accepted(dcgan_train):
     folder = Path("images")
-    folder.mkdir()
-    for i in range(8):
-        Image.new("L", (8, 8), 8 * i).save(folder / f"{i}.png")
+    write_grey_pictures(folder, 8)
     data = ["data=image_folder", "data.root=images", "data.test_fraction=0"]
     resume = ["ckpt_path=run/checkpoints/last.ckpt", *data]
     assert dcgan_train(*TINY, *RUN, *data, "data.image_size=8", "max_steps=1").code == 0
