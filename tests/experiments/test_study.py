@@ -193,10 +193,10 @@ def test_study_is_run_once_and_completed_when_called_again(tiny, monkeypatch):
     with pytest.raises(SystemExit):
         study.main()
     ran = [row for row in read_rows(folder / "runs.csv") if row["variant"] == "optimizer.lr=0.001"]
-    assert all(row["outcome"].startswith("no digits: coverage 0") for row in ran)
+    assert all(row["outcome"].startswith("nothing learned: coverage 0") for row in ran)
     table = (folder / "table.md").read_text()
     assert "| rates | optimizer.lr=0.001 | 0 of 4 |" in table
-    assert "- rates optimizer.lr=0.001 seed=0: no digits" in table
+    assert "- rates optimizer.lr=0.001 seed=0: nothing learned" in table
 
 
 def test_table_has_the_mean_and_its_interval_over_seeds():

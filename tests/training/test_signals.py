@@ -27,10 +27,11 @@ def training(
     *overrides: str,
     command: tuple[str, ...] = ("-m", "dcgan.train"),
     started_file: str = "run/samples/step_000010.png",
+    kind: type[PythonProcess] = ForkedProcess,
     **environment: str,
 ) -> Iterator[PythonProcess]:
     """Run the command and yield its process when it has written `started_file`. Its processes are killed at the end."""
-    process = ForkedProcess([*command, *ENDLESS, *overrides], folder, DCGAN_DATA_DIR=str(root), **environment)
+    process = kind([*command, *ENDLESS, *overrides], folder, DCGAN_DATA_DIR=str(root), **environment)
     try:
         wait_for(folder / started_file, process)
         yield process
