@@ -49,7 +49,7 @@ class EvaluationCallback(AttributeStateCallback):
         n: Images per evaluation, >= 1; None: as many as there are test images, which is also the maximum.
     """
 
-    saved = ("best", "best_step", "latest", "seconds", "judge_facts", "feature_facts", "evaluated_step")
+    saved = ("best", "best_step", "selected_by", "latest", "seconds", "judge_facts", "feature_facts", "evaluated_step")
 
     def __init__(
         self, metrics: Metrics, features: dict[str, FeatureFactory], every_n_steps: int | None, n: int | None
@@ -63,6 +63,7 @@ class EvaluationCallback(AttributeStateCallback):
         self.metrics, self.features, self.every_n_steps, self.n = metrics, features, every_n_steps, n
         self.latest: dict[str, float] = {}
         self.best, self.best_step, self.evaluated_step = math.inf, -1, -1
+        self.selected_by = ""  # the metric of `best`
         self.seconds = 0.0
         self.real: RealStatistics | None = None
         self.classes = 0  # of the data set, 0 without a judge
@@ -87,7 +88,9 @@ class EvaluationCallback(AttributeStateCallback):
         if self.real is not None:
             self.judge_facts, self.feature_facts = self.real.judge_facts, self.real.feature_facts
             self.classes = len(self.real.class_prior) if has_judge else 0
-            self.selection_metric = f"test/{value_name('frechet', next(iter(self.real.spaces), 'judge'))}"
+            selected_by = f"test/{value_name('frechet', next(iter(self.real.spaces), 'judge'))}"
+            if selected_by != self.selected_by:  # values of other features cannot be compared
+                self.best, self.selected_by = math.inf, selected_by
             initial = {name: metric for name, metric in self.metrics.items() if metric.at_start}
             if initial and gan.step == 0:
                 self.evaluate(trainer, gan, self.real, initial, N_BEFORE_TRAINING)
@@ -130,7 +133,7 @@ class EvaluationCallback(AttributeStateCallback):
         self.evaluated_step = gan.step
         self.latest = {f"test/{name}": value for name, value in values.items()}
         log_metrics(trainer, self.latest, gan.step)
-        if (distance := self.latest.get(self.selection_metric, math.inf)) < self.best:
+        if (distance := self.latest.get(self.selected_by, math.inf)) < self.best:
             self.best, self.best_step = distance, gan.step
             self.checkpoints.best_due = True
         elapsed = time.perf_counter() - start

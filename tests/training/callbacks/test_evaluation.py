@@ -167,6 +167,19 @@ def test_best_ckpt_is_selected_in_the_first_features(dcgan_train, monkeypatch):
     assert best_step() == 1
 
 
+def test_best_distance_in_other_features_is_forgotten(dcgan_train, monkeypatch):
+    distances = {"judge": 1.0, "random_conv": 5.0}
+    monkeypatch.setattr(
+        FrechetDistance,
+        "__call__",
+        lambda self, samples, real: {value_name("frechet", space): distances[space] for space in real.spaces},
+    )
+    assert dcgan_train(*TINY, *RUN, "max_steps=1").code == 0
+    resumed = dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=2", "features=random_conv")
+    assert resumed.code == 0, resumed.err
+    assert best_step() == 2
+
+
 def test_images_with_three_equal_channels_have_the_judge_of_grey_ones(dcgan_train):
     outcome = dcgan_train(*TINY, *RUN, "max_steps=1", "data.channels=3")
     assert outcome.code == 0, outcome.err
