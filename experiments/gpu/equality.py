@@ -27,7 +27,13 @@ CONFIGURATIONS = {
     "spectral norm, dropout": [*SMALLER, "discriminator.spectral_norm=true", "discriminator.dropout=0.3"],
     "upsample_conv": [*SMALLER, "model=upsample_conv"],
     "image folder": [*SMALLER, "data=image_folder", "data.image_size=32"],
-    "AdamW, cosine": [*SMALLER, "optimizer=adamw", "scheduler=cosine", f"scheduler.steps={STEPS}"],
+    "AdamW, cosine, DiffAugment": [
+        *SMALLER,
+        "optimizer=adamw",
+        "scheduler=cosine",
+        f"scheduler.steps={STEPS}",
+        "augmentation=diffaugment",
+    ],
 }
 # nothing that does not affect the weights, and two rows of metrics
 OUTPUTS = [
