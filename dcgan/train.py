@@ -107,7 +107,9 @@ def objective_value(summary: dict[str, Any], name: str) -> float:
 
     A metric of which higher is better is negated; of one of which zero is best, the absolute value counts.
     """
-    names = [name, *(f"{name}_{space}" for space in summary.get("features", {}))]
+    from dcgan.metrics.base import value_name
+
+    names = [value_name(name, space) for space in summary.get("features", {})]
     name = next((candidate for candidate in names if candidate in summary["metrics"]), name)
     value, better = summary["metrics"].get(name), summary["better"].get(name, "lower")
     if value is None:

@@ -108,6 +108,10 @@ class BaseDataModule(L.LightningDataModule):
         """A digest of the training images and their labels, saved in checkpoints."""
         return digest([self.train_images, self.train_labels])
 
+    def content_digest(self) -> str:
+        """Return a digest of all training images and their labels, in their stored size."""
+        return digest([part for part in self.load(train=True) if part is not None])
+
     def class_name(self, label: int) -> str:
         return str(label)
 
@@ -198,6 +202,8 @@ def check_labels(labels: Int64[Tensor, " n"] | None, classes: int | None) -> Non
     """Raise UserError unless there are labels, all in [0, classes)."""
     if labels is None:
         raise UserError("the images have no labels: choose conditional=none or another data=")
+    if int(labels.min()) < 0:
+        raise UserError("some images have no label: choose another split, conditional=none or another data=")
     if int(labels.max()) >= (classes or 0):
         raise UserError(f"data.classes must be > {int(labels.max())}, the highest label, got {classes}")
 

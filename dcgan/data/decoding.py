@@ -1,5 +1,6 @@
 """Decode pictures to uint8 arrays. Imports only Pillow and NumPy, so that other processes start quickly."""
 
+import errno
 import os
 import pickle
 import signal
@@ -17,6 +18,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # a fixed list: Pillow would s
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 TRANSPARENT_MODES = ("LA", "PA", "RGBA")
 MAX_16_BIT = 65535
+# of the disk, a network, or too many open files: the picture may be intact
+TEMPORARY_ERRORS = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,11 @@ def decode_chunk(
                 labels.append(None if label is None else int(label))
             except MemoryError:
                 raise
+            except OSError as error:
+                if error.errno in TEMPORARY_ERRORS:
+                    raise
+                labels.append(None)
+                broken[position] = describe(error)
             except Exception as error:  # Pillow raises a dozen types
                 labels.append(None)
                 broken[position] = describe(error)
@@ -148,7 +156,8 @@ def to_8_bit(picture: Image.Image) -> Image.Image:
     if picture.mode != "F" and not picture.mode.startswith("I"):
         return picture
     pixels = np.asarray(picture)
-    if picture.mode == "F" or pixels.min() < 0 or pixels.max() > MAX_16_BIT:
+    # Pillow before 11 opens a PNG file of 16 bits with mode I
+    if picture.mode == "F" or (picture.mode == "I" and picture.format != "PNG"):
         raise ValueError("its pixels are floats or have 32 bits: save it with 8 or 16 bits")
     return Image.fromarray(np.rint(pixels / (MAX_16_BIT / 255)).astype(np.uint8))
 

@@ -45,10 +45,8 @@ def pool(in_processes: bool) -> Iterator[Callable[..., Future]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata
             yield partial(executor.submit, decode)
-    except EOFError as error:
-        raise UserError(
-            "a process that decodes the images was killed: it may have needed more memory than there is"
-        ) from error
+    except (EOFError, MemoryError) as error:
+        raise UserError("decoding the images has ended: it may have needed more memory than there is") from error
     finally:
         executor.shutdown(cancel_futures=True)
         for process in processes:

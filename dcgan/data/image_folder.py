@@ -102,10 +102,6 @@ class ImageFolder(PreparedDataModule):
     def dataset_name(self) -> str:
         return self.root.resolve().name
 
-    @property
-    def judge_name(self) -> str:
-        return f"{self.dataset_name}-{self.prepared.content[:8]}"
-
 
 def walk(folder: Path | str, prefix: str = "", parents: tuple[int, ...] = ()) -> Iterator[tuple[str, os.stat_result]]:
     """Yield the files below a folder by their relative paths, without pipes and other special files.

@@ -13,7 +13,7 @@ from dcgan.common.arg_checks import check_number
 from dcgan.common.atomic_files import write_errors
 from dcgan.common.cache import cache_dir, digest
 from dcgan.common.errors import UserError
-from dcgan.data.datamodule import BaseDataModule, StoredImages
+from dcgan.data.datamodule import BaseDataModule, StoredImages, check_labels
 from dcgan.data.prepared_images import VERSION, PictureSource, PreparedImages, open_prepared, write_prepared
 
 ON_BROKEN = ("raise", "skip")
@@ -63,7 +63,7 @@ class PreparedDataModule(BaseDataModule):
         raise NotImplementedError
 
     def picture_name(self, name: str) -> str:
-        """Return how messages call the picture with this name of a source."""
+        """Return the name of a picture in messages."""
         raise NotImplementedError
 
     @property
@@ -128,9 +128,20 @@ class PreparedDataModule(BaseDataModule):
             change = "lower" if train else "raise"
             raise UserError(
                 f"there is no {split} image among the {sum(map(len, self.prepared.images.values()))} pictures in "
-                f"{self.location}: add pictures, or {change} data.test_fraction ({self.test_fraction})"
+                f"{self.location}: add pictures, or {change} data.test_fraction ({self.test_fraction}), which splits "
+                "folders without train/ and test/"
             )
-        return images, self.prepared.labels[split]
+        if (labels := self.prepared.labels[split]) is not None:
+            check_labels(labels, self.classes)
+        return images, labels
+
+    def content_digest(self) -> str:
+        # the digest of the images is that of their preparation: to read all of them takes long
+        return digest([self.prepared.content, self.prepared.labels["train"]])
+
+    @property
+    def judge_name(self) -> str:
+        return f"{self.dataset_name}-{self.content_digest()[:8]}"
 
     def class_name(self, label: int) -> str:
         names = self.prepared.class_names
@@ -138,5 +149,4 @@ class PreparedDataModule(BaseDataModule):
 
     @cached_property
     def fingerprint(self) -> str:
-        # the digest of the images is that of their preparation: to read all of them takes long
-        return digest([self.prepared.content, self.n_images, self.train_labels])
+        return digest([self.content_digest(), self.n_images])

@@ -1,6 +1,7 @@
 """Prepared images: pictures that were decoded, resized and cropped once, in memory-mapped .npy files of the cache."""
 
 import json
+import os
 import shutil
 import warnings
 from concurrent.futures import as_completed
@@ -65,12 +66,12 @@ class PreparedImages:
 
 def hash_fraction(name: str) -> float:
     """Return a number in [0, 1) that depends on the name alone: the first 64 bits of its SHA-256."""
-    return int.from_bytes(sha256(name.encode()).digest()[:8], "big") / 2**64
+    return int.from_bytes(sha256(os.fsencode(name)).digest()[:8], "big") / 2**64
 
 
 def hash_order(names: list[str]) -> list[str]:
     """Return the names in the order of their SHA-256: the first n are the same random subset on each machine."""
-    return sorted(names, key=lambda name: sha256(name.encode()).digest())
+    return sorted(names, key=lambda name: sha256(os.fsencode(name)).digest())
 
 
 def hash_split(names: list[str], test_fraction: float) -> dict[str, list[str]]:

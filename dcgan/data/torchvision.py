@@ -57,15 +57,19 @@ class TorchvisionDataModule(PreparedDataModule):
         if self.files is not None and (PurePath(self.files).is_absolute() or ".." in PurePath(self.files).parts):
             raise ValueError(f"data.files must be a pattern of files below data.root, got {self.files!r}")
         self.train, self.test = dict(self.train), None if self.test is None else dict(self.test)
-        check_split("data.train", self.train)
-        check_split("data.test", self.test or {})
+        for key, arguments in (("data.train", self.train), ("data.test", self.test or {})):
+            check_split(key, arguments)
+            try:
+                signature(self.dataset).bind(self.root, **arguments)
+            except TypeError as error:
+                raise ValueError(f"{key} does not fit the arguments of {self.dataset_name} ({error})") from error
 
     def cache_key(self) -> list[Any]:
         paths = sorted(Path(self.root).glob(self.files)) if self.files is not None else []
         stats = [(path.relative_to(self.root).as_posix(), path.stat()) for path in paths]
         files = [(name, status.st_size, status.st_mtime_ns) for name, status in stats]
         split = self.test_fraction if self.test is None else self.test
-        return [self.dataset_name, self.train, split, files]
+        return [self.dataset_name, self.train, split, files or str(Path(self.root).resolve())]
 
     def sources(self) -> dict[str, PictureSource]:
         datasets = {"train": self.build_dataset(self.train)}

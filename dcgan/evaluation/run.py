@@ -65,7 +65,7 @@ def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], data_choice: 
         real = load_real_statistics(target.data, features, resolve_device(cfg.device))
     except MissingJudgeError as error:
         train_judge = f"python -m dcgan.metrics.train_judge data={target.data_choice}"
-        raise UserError(f"{error}: train one with {train_judge}") from error
+        raise UserError(f"{error}: train one with {train_judge} and the same data.* keys") from error
     samples, measurements = measure_target(cfg, target, real)
 
     print_table(measurements, real, len(samples))

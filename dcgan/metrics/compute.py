@@ -76,5 +76,5 @@ def measure_baseline(
 
     data = real.data
     configs = {name: config[name] for name in metrics}
-    key = [real.cache_key, data.limit, data.image_size, data.channels, n, configs]
+    key = [real.cache_key, data.limit, data.image_size, data.channels, data.mirrored, n, configs]
     return {name: value.item() for name, value in load_or_compute("floor", key, compute).items()}

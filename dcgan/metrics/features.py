@@ -15,7 +15,8 @@ class FeatureExtractor:
     """A map from images of any size to vectors.
 
     Attributes:
-        name: Its name in every output: `frechet` of the extractor "inception" is the value `frechet_inception`.
+        name: Its name in every output: `frechet` of the extractor "inception" is the value `frechet_inception`. The
+            values of "judge" have no suffix.
         description: A noun phrase for tables and model cards.
         facts: JSON values that identify the map. Cached statistics depend on them.
     """

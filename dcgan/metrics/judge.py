@@ -145,11 +145,15 @@ def load_data_judge(data: BaseDataModule, device: torch.device) -> Judge:
 
     Raises:
         MissingJudgeError: It was not trained yet, or the data set has no classes.
-        UserError: Its file is damaged.
+        UserError: Its file is damaged, or it has another number of classes.
     """
     if data.classes is None:
         raise MissingJudgeError(f"{data.dataset_name} has no classes, so it can have no judge")
-    return load_judge(data.judge_name, device, data.judged_channels > 1)
+    judge = load_judge(data.judge_name, device, data.judged_channels > 1)
+    classes = judge.facts["classes"] ** data.judged_channels
+    if classes != data.classes:
+        raise UserError(f"the judge of {data.judge_name} has {classes} classes, but data.classes is {data.classes}")
+    return judge
 
 
 class JudgeFeatures(FeatureExtractor):

@@ -76,8 +76,11 @@ class RealStatistics:
         self.spaces = {e.name: FeatureSpace(e, self.test_images, self.test_digest) for e in extractors}
 
     def __len__(self) -> int:
-        """Return the number of test images, which is the default number of samples."""
-        return len(self.test_images)
+        """Return the default number of samples: that of the test images, or of the training images if that is lower.
+
+        The baseline needs as many training images.
+        """
+        return min(len(self.test_images), len(self.train_images))
 
     @property
     def judge_facts(self) -> dict[str, Any] | None:
@@ -96,7 +99,7 @@ class RealStatistics:
 
     @cached_property
     def train_digest(self) -> str:
-        return digest([self.train_images, *([] if self.train_labels is None else [self.train_labels])])
+        return self.data.content_digest()
 
     def require_labels(self, train: bool) -> Int64[Tensor, " n"]:
         """Return the labels of the training or the test images. UserError if there are none."""
@@ -112,6 +115,13 @@ class RealStatistics:
         images, labels = images.to(self.device), None if labels is None else labels.to(self.device)
         features = {name: space.extractor(images) for name, space in self.spaces.items()}
         return ImageFeatures(images, features, self.logits(images, features), labels)
+
+    def without_features(
+        self, images: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, " n"] | None = None
+    ) -> ImageFeatures:
+        """Return the images for metrics that read neither features nor logits."""
+        images, labels = images.to(self.device), None if labels is None else labels.to(self.device)
+        return ImageFeatures(images, {}, torch.empty(len(images), 0, device=self.device), labels)
 
     def logits(self, images: UInt8[Tensor, "n c h w"], features: dict[str, Tensor]) -> Float[Tensor, "n k"]:
         """Return the judge's logits, from its features if they are known."""
@@ -136,7 +146,7 @@ class RealStatistics:
 
         They are a random subset: the two halves of MNIST's test set were written by different groups of people.
         """
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
+        order = torch.randperm(len(self.test_images), generator=torch.Generator().manual_seed(0))
         return self.test_images[order[:n].to(self.device)]
 
     @cached_property
@@ -153,9 +163,16 @@ class RealStatistics:
     ) -> tuple[Float[Tensor, "n 2"], Int64[Tensor, " n"]]:
         """Return each image's pixel distances to the two nearest training images, and the nearest one's index.
 
-        These are the images that the generator was trained on.
+        These are the images that the generator was trained on. If they are `mirrored`, the training has flipped half of
+        them, and each image is also compared flipped: the distances are those of the closer of both.
         """
-        return nearest_in_blocks(self.thumbnails(images), self.train_blocks())
+        distances, indices = nearest_in_blocks(self.thumbnails(images), self.train_blocks())
+        if self.data.mirrored:
+            flipped, flipped_indices = nearest_in_blocks(self.thumbnails(images.flip(3)), self.train_blocks())
+            is_closer = flipped[:, 0] < distances[:, 0]
+            distances = torch.where(is_closer[:, None], flipped, distances)
+            indices = torch.where(is_closer, flipped_indices, indices)
+        return distances, indices
 
     def train_blocks(self) -> Iterator[Float[Tensor, "m d"]]:
         for block in self.train_images[: self.data.limit].split(BLOCK_SIZE):
@@ -164,7 +181,7 @@ class RealStatistics:
     @cached_property
     def test_to_train_distances(self) -> Float[Tensor, "n 2"]:
         """Each test image's pixel distances to the two nearest training images."""
-        key = [self.test_digest, self.train_digest, self.data.limit, self.data.channels]
+        key = [self.test_digest, self.train_digest, self.data.limit, self.data.channels, self.data.mirrored]
         cached = load_or_compute(
             "test_to_train", key, lambda: {"distances": self.nearest_train_images(self.test_images)[0]}
         )

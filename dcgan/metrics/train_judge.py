@@ -92,11 +92,11 @@ def train(cfg: DictConfig) -> None:
         raise UserError(f"{data.dataset_name} has no classes: set data.classes to the number of class folders")
     if data.judged_channels > 1:
         raise UserError(f"{data.dataset_name} uses the judge of {data.judge_name}: it needs no other")
-    if cfg.out is None and data.dataset_name in SHIPPED_SHA256:
-        raise UserError(
-            f"the judge of {data.dataset_name} ships with the package: give out=FILE.safetensors to train another"
-        )
     data.prepare_data()
+    if cfg.out is None and data.judge_name in SHIPPED_SHA256:
+        raise UserError(
+            f"the judge of {data.judge_name} ships with the package: give out=FILE.safetensors to train another"
+        )
     path = Path(cfg.out) if cfg.out is not None else judge_path(data.judge_name)
     if path.suffix != ".safetensors":
         raise UserError(f"out must end in .safetensors, got {cfg.out}")

@@ -69,8 +69,10 @@ class SampleSource:
 
 def load_matching_judge(generator: TrainedGenerator) -> Judge:
     """Return the judge of the generator's data set, on the generator's device. UserError if there is none."""
+    if generator.facts.get("judge") is None:
+        raise UserError(f"images of {generator.facts['dataset']} have no judge: they have no classes, or several each")
     try:
-        return load_judge(generator.facts["dataset"], generator.device)
+        return load_judge(generator.facts["judge"], generator.device)
     except MissingJudgeError as error:
         raise UserError(f"{error}: train one with python -m dcgan.metrics.train_judge data=...") from error
 

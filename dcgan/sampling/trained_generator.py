@@ -161,6 +161,7 @@ def generator_of_checkpoint(checkpoint: dict[str, Any], device: str) -> TrainedG
     ema = any(name.startswith("ema.") for name in weights)
     facts = {
         "dataset": checkpoint["dataset"],
+        "judge": checkpoint.get("judge"),
         "step": checkpoint["step"],
         "weights": "ema" if ema else "generator",
         "seed": config["seed"],

@@ -40,6 +40,7 @@ from dcgan.losses.adversarial import Loss
 from dcgan.losses.gradient_penalties import GradientPenalty
 from dcgan.metrics.compute import describe
 from dcgan.metrics.judge import JudgeFeatures
+from dcgan.metrics.random_conv import RandomConv
 from dcgan.models.augmentation import Augmentation
 from dcgan.models.discriminator import BaseDiscriminator
 from dcgan.models.generator import BaseGenerator
@@ -117,14 +118,11 @@ def train(
 
 
 def check_objective(cfg: DictConfig, trainer: L.Trainer) -> None:
-    """Raise ValueError if a chosen objective is not a metric of this run.
-
-    The names of the feature spaces are not known before the data is loaded.
-    """
-    measured = describe(find_callback(trainer, EvaluationCallback).metrics, [JudgeFeatures.name])
+    """Raise ValueError if a chosen objective is not a metric of this run."""
+    spaces = {JudgeFeatures.name, RandomConv.name, *cfg.features}  # "auto" is one of the first two
+    measured = describe(find_callback(trainer, EvaluationCallback).metrics, spaces)
     known = [*measured, *StepMetrics._fields, "images_per_second"]
-    in_a_space = any(cfg.objective.startswith(f"{name}_") for name in measured)
-    if cfg.objective != DEFAULT_OBJECTIVE and cfg.objective not in known and not in_a_space:
+    if cfg.objective != DEFAULT_OBJECTIVE and cfg.objective not in known:
         raise ValueError(f"objective must be one of {', '.join(known)}, got {cfg.objective!r}")
 
 

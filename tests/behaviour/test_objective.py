@@ -48,8 +48,17 @@ def test_lower_is_better(name, value):
     assert objective_value({"metrics": metrics, "better": better}, name) == value
 
 
-def test_unknown_objective_is_rejected_before_the_training(dcgan_train):
-    outcome = dcgan_train(*TINY, "trainer=cpu", "max_steps=2", "objective=fretchet", "hydra.run.dir=run")
+def test_objective_in_several_features_is_that_of_the_first():
+    metrics = {"frechet": 1.0, "frechet_random_conv": 2.0, "cb2": -3.0}
+    summary = {"metrics": metrics, "better": {"cb2": "zero"}, "features": {"random_conv": {}, "judge": {}}}
+    assert objective_value(summary, "frechet") == 2.0
+    assert objective_value(summary, "frechet_random_conv") == 2.0
+    assert objective_value(summary, "cb2") == 3.0
+
+
+@pytest.mark.parametrize("objective", ["fretchet", "frechet_randomconv"])
+def test_unknown_objective_is_rejected_before_the_training(dcgan_train, objective):
+    outcome = dcgan_train(*TINY, "trainer=cpu", "max_steps=2", f"objective={objective}", "hydra.run.dir=run")
     assert outcome.code == 1
     assert "objective must be one of" in outcome.err
     assert "frechet" in outcome.err

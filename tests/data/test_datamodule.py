@@ -120,3 +120,8 @@ def test_images_that_do_not_fit_on_the_gpu_stay_in_memory(monkeypatch):
 
 def test_class_frequencies_include_classes_without_images():
     assert class_frequencies(torch.tensor([0, 2, 2, 2]), 4).tolist() == [0.25, 0, 0.75, 0]
+
+
+def test_images_without_label_are_rejected():
+    with pytest.raises(UserError, match="some images have no label"):
+        check_labels(torch.tensor([0, -1]), 2)

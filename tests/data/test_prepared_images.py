@@ -112,7 +112,7 @@ def test_killed_process_is_a_clear_error(settings, monkeypatch, tmp_path):
 
     monkeypatch.setattr(prepared_images, "MIN_FILES_OF_PROCESSES", 10)
     monkeypatch.setattr(decoding_pool, "start_decoding_process", start_and_kill)
-    with pytest.raises(UserError, match="a process that decodes the images was killed: it may have needed more memory"):
+    with pytest.raises(UserError, match="decoding the images has ended: it may have needed more memory"):
         set_up_data(*settings)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["images.lock"]
 

@@ -99,3 +99,22 @@ def test_data_without_test_images_is_rejected(monkeypatch):
 def test_flattened_pixels_are_between_0_and_1():
     images = torch.tensor([[[[0, 255], [51, 102]]]], dtype=torch.uint8)
     assert flatten_pixels(images).tolist() == [[0, 1, pytest.approx(0.2), pytest.approx(0.4)]]
+
+
+def test_flipped_copies_are_found_if_the_images_are_mirrored():
+    plain, mirrored = build_statistics(), build_statistics("data.mirrored=true")
+    copy_of_a_flipped_image = plain.train_images[7:8].flip(3)
+    assert plain.nearest_train_images(copy_of_a_flipped_image)[0][0, 0] > 0
+    distances, indices = mirrored.nearest_train_images(copy_of_a_flipped_image)
+    assert distances[0, 0] == 0
+    assert indices.tolist() == [7]
+    assert torch.equal(mirrored.nearest_train_images(plain.train_images[3:4])[1], torch.tensor([3]))
+
+
+def test_default_number_of_samples_leaves_as_many_training_images(monkeypatch):
+    data = instantiate(compose_config().data)
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda train: tuple(part[: 5 if train else None] for part in load(train)))
+    real = RealStatistics(data, [], None, CPU)
+    assert len(real) == len(real.extract_train_features(len(real))) == 5
+    assert len(real.random_test_images(16)) == 16

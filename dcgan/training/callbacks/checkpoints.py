@@ -197,6 +197,8 @@ class CheckpointCallback(L.Callback):
             "processes": trainer.world_size,
             "device": trainer.strategy.root_device.type,
             "dataset": data.dataset_name,
+            # of whole images: stacked digits are classified by channel
+            "judge": data.judge_name if data.classes is not None and data.judged_channels == 1 else None,
             "images": data.n_images,
             "fingerprint": data.fingerprint,
         }

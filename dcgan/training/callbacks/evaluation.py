@@ -13,10 +13,10 @@ from dcgan.common.distributed import all_gather
 from dcgan.common.errors import UserError
 from dcgan.common.instantiate import require_callable, require_instance
 from dcgan.gan import GAN
-from dcgan.metrics.base import Metric, value_name
+from dcgan.metrics.base import FeatureMetric, Metric, value_name
 from dcgan.metrics.compute import Metrics, applicable_metrics, load_real_statistics, measure
 from dcgan.metrics.features import FeatureFactory, ImageFeatures, concatenate
-from dcgan.metrics.judge import MissingJudgeError
+from dcgan.metrics.judge import JudgeFeatures, MissingJudgeError
 from dcgan.metrics.real_images import RealStatistics
 from dcgan.runs.run_dir import last_checkpoint
 from dcgan.sampling.trained_generator import sample_labels, sample_latents, split_batches
@@ -49,7 +49,7 @@ class EvaluationCallback(AttributeStateCallback):
         n: Images per evaluation, >= 1; None: as many as there are test images, which is also the maximum.
     """
 
-    saved = ("best", "best_step", "selected_by", "latest", "seconds", "judge_facts", "feature_facts", "evaluated_step")
+    saved = ("best", "best_step", "latest", "seconds", "judge_facts", "feature_facts", "evaluated_step")
 
     def __init__(
         self, metrics: Metrics, features: dict[str, FeatureFactory], every_n_steps: int | None, n: int | None
@@ -63,7 +63,6 @@ class EvaluationCallback(AttributeStateCallback):
         self.metrics, self.features, self.every_n_steps, self.n = metrics, features, every_n_steps, n
         self.latest: dict[str, float] = {}
         self.best, self.best_step, self.evaluated_step = math.inf, -1, -1
-        self.selected_by = ""  # the metric of `best`
         self.seconds = 0.0
         self.real: RealStatistics | None = None
         self.classes = 0  # of the data set, 0 without a judge
@@ -84,13 +83,14 @@ class EvaluationCallback(AttributeStateCallback):
         self.real = self.prepare_real_statistics(trainer) if self.metrics else None
         has_judge = self.real is not None and self.real.judge is not None
         self.metrics = applicable_metrics(self.metrics, has_judge, has_labels=gan.generator.classes > 0)
-        self.judge_facts, self.feature_facts, self.classes = None, {}, 0
+        before, self.judge_facts, self.feature_facts, self.classes = self.feature_facts, None, {}, 0
         if self.real is not None:
             self.judge_facts, self.feature_facts = self.real.judge_facts, self.real.feature_facts
             self.classes = len(self.real.class_prior) if has_judge else 0
-            selected_by = f"test/{value_name('frechet', next(iter(self.real.spaces), 'judge'))}"
-            if selected_by != self.selected_by:  # values of other features cannot be compared
-                self.best, self.selected_by = math.inf, selected_by
+            space = next(iter(self.real.spaces), JudgeFeatures.name)
+            if before.get(space) != self.feature_facts.get(space):  # values of other features cannot be compared
+                self.best = math.inf
+            self.selected_by = f"test/{value_name('frechet', space)}"
             initial = {name: metric for name, metric in self.metrics.items() if metric.at_start}
             if initial and gan.step == 0:
                 self.evaluate(trainer, gan, self.real, initial, N_BEFORE_TRAINING)
@@ -98,7 +98,9 @@ class EvaluationCallback(AttributeStateCallback):
     def prepare_real_statistics(self, trainer: L.Trainer) -> RealStatistics | None:
         """Return the statistics of the real images, None if nothing can be measured. The reason is printed."""
         data, context = trainer.datamodule, run_context(trainer)
-        hint = f" (python -m dcgan.metrics.train_judge data={context.choices['data']} trains one)"
+        hint = (
+            f" (python -m dcgan.metrics.train_judge data={context.choices['data']} and the same data.* keys trains one)"
+        )
         real, note = None, ""
         try:
             real = load_real_statistics(data, self.features, trainer.strategy.root_device)
@@ -108,6 +110,9 @@ class EvaluationCallback(AttributeStateCallback):
         if real is not None and real.judge is None and any(metric.needs_judge for metric in self.metrics.values()):
             lack = f"no judge for {data.judge_name}{hint}" if data.classes is not None else "no classes, so no judge"
             note = f"{lack}: distances are measured in {', '.join(real.spaces)}"
+        states = all_gather(trainer, None if real is None else (real.feature_facts, real.judge_facts))
+        if any(state != states[0] for state in states):
+            raise UserError("the ranks measure with different features: copy the judge or the weights to each machine")
         if note and trainer.is_global_zero:
             context.console.print(f"metrics        {note}", highlight=False)
         return real
@@ -126,7 +131,7 @@ class EvaluationCallback(AttributeStateCallback):
     def evaluate(self, trainer: L.Trainer, gan: GAN, real: RealStatistics, metrics: Metrics, n: int) -> None:
         """Generate n images, log their metrics, and update the best step. A collective operation."""
         start = time.perf_counter()
-        samples = self.generate(trainer, gan, real, min(n, len(real)))
+        samples = self.generate(trainer, gan, real, min(n, len(real)), reads_features(metrics))
         values = measure(metrics, samples, real) if samples is not None else {}
         if trainer.world_size > 1:
             values = trainer.strategy.broadcast(values)
@@ -145,8 +150,16 @@ class EvaluationCallback(AttributeStateCallback):
         missing = self.latest.get("test/classes", self.classes) < self.classes
         return missing and self.latest["test/confident"] > MIN_CONFIDENT
 
-    def generate(self, trainer: L.Trainer, gan: GAN, real: RealStatistics, n: int) -> ImageFeatures | None:
-        """Return n generated images with the judge's features, None on ranks other than 0. A collective operation."""
+    def generate(
+        self, trainer: L.Trainer, gan: GAN, real: RealStatistics, n: int, with_features: bool
+    ) -> ImageFeatures | None:
+        """Return n generated images, None on ranks other than 0. A collective operation.
+
+        Args:
+            trainer, gan, real: Of the run.
+            n: Number of images.
+            with_features: Extract their features, which can take long.
+        """
 
         def own_part(tensor: Tensor) -> Tensor:
             return tensor.tensor_split(trainer.world_size)[trainer.global_rank]
@@ -155,7 +168,13 @@ class EvaluationCallback(AttributeStateCallback):
         own_label = None if label is None else own_part(label)
         with mean_running_stats(trainer, gan):
             images = generate_images(gan, own_part(z), own_label)
-        return gather_features(trainer, real.extract_features(images, own_label))
+        extract = real.extract_features if with_features else real.without_features
+        return gather_features(trainer, extract(images, own_label))
+
+
+def reads_features(metrics: Metrics) -> bool:
+    """Return True if a metric reads features, or logits, which are computed from features."""
+    return any(metric.needs_judge or isinstance(metric, FeatureMetric) for metric in metrics.values())
 
 
 def gather_features(trainer: L.Trainer, own: ImageFeatures) -> ImageFeatures | None:

@@ -134,7 +134,10 @@ def test_distances_are_measured_without_a_judge(dcgan_train):
     outcome = dcgan_train(*TINY, *RUN, "max_steps=1", "data=digits")
     assert outcome.code == 0, outcome.err
     (line,) = [line for line in outcome.out.splitlines() if line.startswith("metrics")]
-    assert "no judge for Digits (python -m dcgan.metrics.train_judge data=digits trains one)" in line
+    assert (
+        "no judge for Digits (python -m dcgan.metrics.train_judge data=digits and the same data.* keys trains one)"
+        in line
+    )
     assert "distances are measured in random_conv" in line
     summary = json.loads(Path("run/summary.json").read_text())
     assert {"cb2", "frechet_random_conv", "coverage_random_conv"} <= summary["metrics"].keys()
