@@ -106,7 +106,7 @@ def test_flipped_copies_are_found_if_the_images_are_mirrored():
     copy_of_a_flipped_image = plain.train_images[7:8].flip(3)
     assert plain.nearest_train_images(copy_of_a_flipped_image)[0][0, 0] > 0
     distances, indices = mirrored.nearest_train_images(copy_of_a_flipped_image)
-    assert distances[0, 0] == 0
+    assert distances[0, 0] < 0.05  # rounding
     assert indices.tolist() == [7]
     assert torch.equal(mirrored.nearest_train_images(plain.train_images[3:4])[1], torch.tensor([3]))
 
