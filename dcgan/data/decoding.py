@@ -22,6 +22,10 @@ MAX_16_BIT = 65535
 TEMPORARY_ERRORS = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT)
 
 
+class TemporaryReadError(Exception):
+    """A picture cannot be read, although it may be intact."""
+
+
 @dataclass(frozen=True)
 class ImageArrayFile:
     """An .npy file of uint8 images (n, channels, image_size, image_size), to which several processes write.
@@ -78,6 +82,7 @@ def decode_chunk(
 
     Raises:
         OSError: The file cannot be written, for example because the disk is full.
+        TemporaryReadError: A picture cannot be read for a reason that may pass.
     """
     labels: list[int | None] = []
     broken: dict[int, str] = {}
@@ -89,14 +94,11 @@ def decode_chunk(
                 picture, label = read(name)
                 pixels = to_array(picture, output.image_size, output.channels).tobytes()
                 labels.append(None if label is None else int(label))
-            except MemoryError:
-                raise
-            except OSError as error:
-                if error.errno in TEMPORARY_ERRORS:
-                    raise
-                labels.append(None)
-                broken[position] = describe(error)
             except Exception as error:  # Pillow raises a dozen types
+                if isinstance(error, MemoryError):
+                    raise
+                if getattr(error, "errno", None) in TEMPORARY_ERRORS:
+                    raise TemporaryReadError(f"{name} cannot be read at the moment ({describe(error)})") from error
                 labels.append(None)
                 broken[position] = describe(error)
             else:
@@ -138,8 +140,9 @@ def to_array(picture: Image.Image, image_size: int, channels: int) -> np.ndarray
         if Image.MAX_IMAGE_PIXELS is not None and n_pixels > Image.MAX_IMAGE_PIXELS:
             raise ValueError(f"it has {n_pixels:,} pixels, more than Pillow's limit of {Image.MAX_IMAGE_PIXELS:,}")
         # MPO: the other pictures of a camera's JPEG file are previews or depth maps
-        if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
-            raise ValueError(f"it is animated or has pages ({picture.n_frames})")  # type: ignore[attr-defined]
+        n_frames = getattr(picture, "n_frames", 1)
+        if picture.format != "MPO" and n_frames > 1:
+            raise ValueError(f"it is animated or has pages ({n_frames})")
         picture.draft(None, (2 * image_size, 2 * image_size))  # lets a JPEG decoder skip details, as `thumbnail` does
         ImageOps.exif_transpose(picture, in_place=True)
         upright = on_white(to_8_bit(picture)).convert("L" if channels == 1 else "RGB")
@@ -183,7 +186,7 @@ def serve() -> None:
         result: Any
         try:
             result = decode_chunk(*arguments)
-        except (OSError, MemoryError) as error:
+        except (OSError, MemoryError, TemporaryReadError) as error:
             result = error
         pickle.dump(result, sys.stdout.buffer)
         sys.stdout.buffer.flush()

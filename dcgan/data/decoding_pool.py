@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from dcgan.common.errors import UserError
-from dcgan.data.decoding import decode_chunk
+from dcgan.data.decoding import TemporaryReadError, decode_chunk
 
 
 @contextmanager
@@ -45,6 +45,8 @@ def pool(in_processes: bool) -> Iterator[Callable[..., Future]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata
             yield partial(executor.submit, decode)
+    except TemporaryReadError as error:
+        raise UserError(f"{error}: check the disk or the network, and start again") from error
     except (EOFError, MemoryError) as error:
         raise UserError("decoding the images has ended: it may have needed more memory than there is") from error
     finally:

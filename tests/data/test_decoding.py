@@ -1,5 +1,6 @@
 """Pictures of all modes become uint8 arrays."""
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dcgan.common.errors import UserError
 from dcgan.data.decoding import FileReader, decode_chunk, to_array
 from dcgan.data.decoding_pool import decode_chunk_in, start_decoding_process
-from dcgan.data.prepared_images import create_array_file
+from dcgan.data.prepared_images import SPLITS, PictureSource, create_array_file, write_prepared
 
 
 def saved(picture: Image.Image, path: Path, **options: object) -> Image.Image:
@@ -98,3 +100,13 @@ def test_other_process_gives_the_same_images_and_errors(tmp_path):
             decode_chunk_in(process, read, names, 0, output)
     finally:
         process.communicate()
+
+
+def test_picture_that_may_be_intact_is_not_counted_as_broken(tmp_path):
+    def read(name: str) -> tuple[Image.Image, None]:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    sources = {split: PictureSource(read, ["a.png"]) for split in SPLITS}
+    with pytest.raises(UserError, match=r"a\.png cannot be read at the moment \(Stale .*check the disk or the network"):
+        write_prepared(tmp_path / "prepared", sources, 4, 1, None)
+    assert not (tmp_path / "prepared").exists()
