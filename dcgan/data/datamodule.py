@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from dcgan.common.arg_checks import check_int
+from dcgan.common.arg_checks import check_bool, check_int
 from dcgan.common.cache import digest
 from dcgan.common.errors import UserError
 from dcgan.data.batch_sampler import BatchSampler, ResumableLoader
@@ -75,8 +75,7 @@ class BaseDataModule(L.LightningDataModule):
         check_int("data.classes", self.classes, 1, optional=True)
         if not isinstance(self.labelled, bool) or (self.labelled and self.classes is None):
             raise ValueError(f"data.labelled must be false, or true with data.classes, got {self.labelled!r}")
-        if not isinstance(self.mirrored, bool):
-            raise ValueError(f"data.mirrored must be true or false, got {self.mirrored!r}")
+        check_bool("data.mirrored", self.mirrored)
         check_int("seed", self.seed, 0)
         self.broken_files: dict[str, str] = {}
         self.delivers_indices = False
@@ -108,9 +107,9 @@ class BaseDataModule(L.LightningDataModule):
         """A digest of the training images and their labels, saved in checkpoints."""
         return digest([self.train_images, self.train_labels])
 
-    def content_digest(self) -> str:
-        """Return a digest of all training images and their labels, in their stored size."""
-        return digest([part for part in self.load(train=True) if part is not None])
+    def content_digest(self, stored: StoredImages) -> str:
+        """Return a digest of all training images and their labels, which `load` has returned."""
+        return digest(stored)
 
     def class_name(self, label: int) -> str:
         return str(label)
@@ -169,7 +168,8 @@ class BaseDataModule(L.LightningDataModule):
         on_device = fits_in_memory(self.train_images, self.device)
         location = self.device if on_device else torch.device("cpu")
         self.loader_images = self.train_images.to(location)
-        self.loader_labels = self.train_labels.to(location) if self.labelled else None  # type: ignore[union-attr]
+        labels = self.train_labels if self.labelled else None
+        self.loader_labels = None if labels is None else labels.to(location)
 
         def fetch(sampler: BatchSampler) -> Iterator[StoredImages | Int64[Tensor, " b"]]:
             for index in sampler:

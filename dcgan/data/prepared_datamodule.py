@@ -14,7 +14,7 @@ from dcgan.common.atomic_files import write_errors
 from dcgan.common.cache import cache_dir, digest
 from dcgan.common.errors import UserError
 from dcgan.data.datamodule import BaseDataModule, StoredImages, check_labels
-from dcgan.data.prepared_images import VERSION, PictureSource, PreparedImages, open_prepared, write_prepared
+from dcgan.data.prepared_images import PictureSource, PreparedImages, open_prepared, write_prepared
 
 ON_BROKEN = ("raise", "skip")
 MAX_NAMES = 3  # of broken pictures in a message
@@ -102,7 +102,7 @@ class PreparedDataModule(BaseDataModule):
         return prepared
 
     def prepared_dir(self) -> Path:
-        key = [VERSION, self.image_size, self.channels, self.classes is not None, *self.cache_key()]
+        key = [self.image_size, self.channels, self.classes is not None, *self.cache_key()]
         return Path(self.cache_dir or cache_dir()).resolve() / f"images-{digest(key)[:16]}"
 
     def checked(self, prepared: PreparedImages) -> PreparedImages:
@@ -135,13 +135,17 @@ class PreparedDataModule(BaseDataModule):
             check_labels(labels, self.classes)
         return images, labels
 
-    def content_digest(self) -> str:
-        # the digest of the images is that of their preparation: to read all of them takes long
+    @cached_property
+    def prepared_digest(self) -> str:
+        """A digest of the training images, computed at their preparation, and of their labels."""
         return digest([self.prepared.content, self.prepared.labels["train"]])
+
+    def content_digest(self, stored: StoredImages) -> str:
+        return self.prepared_digest  # to read all images takes long
 
     @property
     def judge_name(self) -> str:
-        return f"{self.dataset_name}-{self.content_digest()[:8]}"
+        return f"{self.dataset_name}-{self.prepared_digest[:8]}"
 
     def class_name(self, label: int) -> str:
         names = self.prepared.class_names
@@ -149,4 +153,4 @@ class PreparedDataModule(BaseDataModule):
 
     @cached_property
     def fingerprint(self) -> str:
-        return digest([self.content_digest(), self.n_images])
+        return digest([self.prepared_digest, self.n_images])

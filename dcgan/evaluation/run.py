@@ -29,7 +29,7 @@ from dcgan.metrics.base import Metric, MetricSpec
 from dcgan.metrics.classes import class_histogram
 from dcgan.metrics.compute import applicable_metrics, describe, load_real_statistics, measure, measure_baseline
 from dcgan.metrics.features import ImageFeatures
-from dcgan.metrics.judge import MissingJudgeError
+from dcgan.metrics.judge import MissingJudgeError, training_command
 from dcgan.metrics.memorization import Memorization, closest_pairs
 from dcgan.metrics.real_images import RealStatistics
 
@@ -64,8 +64,7 @@ def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], data_choice: 
     try:
         real = load_real_statistics(target.data, features, resolve_device(cfg.device))
     except MissingJudgeError as error:
-        train_judge = f"python -m dcgan.metrics.train_judge data={target.data_choice}"
-        raise UserError(f"{error}: train one with {train_judge} and the same data.* keys") from error
+        raise UserError(f"{error}: train one with {training_command(target.data_choice)}") from error
     samples, measurements = measure_target(cfg, target, real)
 
     print_table(measurements, real, len(samples))

@@ -19,11 +19,12 @@ class AutoFeatures(FeatureExtractor):
     """
 
     def __init__(self, data: BaseDataModule, device: torch.device) -> None:
+        self.device = device
         try:
             self.extractor: FeatureExtractor = JudgeFeatures(data, device)
         except MissingJudgeError:
             self.extractor = RandomConv(data, device)
         self.name, self.description, self.facts = self.extractor.name, self.extractor.description, self.extractor.facts
 
-    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        return self.extractor(images)
+    def extract(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        return self.extractor.extract(images)

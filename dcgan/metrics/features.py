@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from dcgan.common.device import tf32
 from dcgan.data.datamodule import BaseDataModule
 
 
@@ -19,15 +20,25 @@ class FeatureExtractor:
             values of "judge" have no suffix.
         description: A noun phrase for tables and model cards.
         facts: JSON values that identify the map. Cached statistics depend on them.
+        device: The device of the features.
+        batch_size: Images per call of `extract`.
     """
 
     name: str
     description: str
     facts: dict[str, Any]
+    device: torch.device
+    batch_size = 500
 
-    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        """Return the features, on the extractor's device, without gradients and without TF32."""
+    def extract(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        """Return the features of images on the extractor's device. Called without gradients and without TF32."""
         raise NotImplementedError
+
+    @torch.no_grad()
+    @tf32(allowed=False)
+    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """Return the features of images on any device."""
+        return torch.cat([self.extract(batch.to(self.device)) for batch in images.split(self.batch_size)])
 
 
 # called with the data and the device; a class of the config group `features`

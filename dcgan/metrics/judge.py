@@ -21,7 +21,6 @@ from dcgan.data.pixel_range import resize_images
 from dcgan.metrics.features import FeatureExtractor
 
 FEATURE_DIM = 128
-BATCH_SIZE = 500
 PACKAGE_DIR = Path(__file__).parent
 SHIPPED_SHA256 = {"MNIST": "0cc1215dac1a977c3e3dc8d1fc43e1e6351bf56c92fe4879ebb2841e863a8fcb"}
 
@@ -91,11 +90,6 @@ class Judge(FeatureExtractor):
             f"judge of {facts['data']}, version {facts['version']}, test accuracy {facts['accuracy']:.2%}"
         )
 
-    @torch.no_grad()
-    @tf32(allowed=False)
-    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        return torch.cat([self.extract(batch.to(self.device)) for batch in images.split(BATCH_SIZE)])
-
     def extract(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         parts = images.split(1, dim=1) if self.by_channel else (images,)
         inputs = (resize_images(part, self.size, self.channels).float() / 255 for part in parts)
@@ -113,6 +107,11 @@ class Judge(FeatureExtractor):
     def classify(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Return the logits of each class."""
         return self.logits(self(images))
+
+
+def training_command(data_choice: str) -> str:
+    """Return the command that trains the judge of a data set, by its option of the config group `data`."""
+    return f"python -m dcgan.metrics.train_judge data={data_choice} and the same data.* keys"
 
 
 def judge_path(name: str) -> Path:
@@ -167,8 +166,8 @@ class JudgeFeatures(FeatureExtractor):
     name = "judge"
 
     def __init__(self, data: BaseDataModule, device: torch.device) -> None:
-        self.judge = load_data_judge(data, device)
+        self.judge, self.device = load_data_judge(data, device), device
         self.description, self.facts = self.judge.description, self.judge.facts
 
-    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        return self.judge(images)
+    def extract(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        return self.judge.extract(images)

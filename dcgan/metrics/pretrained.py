@@ -4,7 +4,6 @@ Images are first resized with an antialiased bicubic filter ("clean" resizing, P
 networks' own resizing changes nothing. These networks mean little on digits.
 """
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +14,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from dcgan.common.device import tf32
+from dcgan.common.cache import digest
 from dcgan.common.errors import UserError, first_line
 from dcgan.data.datamodule import BaseDataModule
 from dcgan.data.pixel_range import resize_images
 from dcgan.metrics.features import FeatureExtractor
-
-BATCH_SIZE = 50
 
 
 class PretrainedFeatures(FeatureExtractor):
@@ -32,17 +29,17 @@ class PretrainedFeatures(FeatureExtractor):
         device: The device of the network and the features.
     """
 
+    batch_size = 50
+
     def __init__(self, network: Any, device: torch.device) -> None:
         self.network, self.device = network.to(device), device
 
-    @torch.no_grad()
-    @tf32(allowed=False)
-    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        return torch.cat([self.network(self.resize(batch))[0] for batch in images.split(BATCH_SIZE)])
+    def extract(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        return self.network(self.resize(images))[0]
 
     def resize(self, images: UInt8[Tensor, "b c h w"]) -> UInt8[Tensor, "b 3 s s"]:
         size = (self.network.INPUT_IMAGE_SIZE,) * 2
-        x = resize_images(images.to(self.device), images.shape[-1], 3).float()
+        x = resize_images(images, images.shape[-1], 3).float()
         return F.interpolate(x, size, mode="bicubic", antialias=True).round_().clamp_(0, 255).to(torch.uint8)
 
 
@@ -122,7 +119,5 @@ def loading_errors(name: str, advice: str) -> Iterator[None]:
 
 def weights_digest(network: torch.nn.Module) -> str:
     """Return the SHA-256 of all weights."""
-    sha = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        sha.update(name.encode() + tensor.cpu().numpy().tobytes())
-    return sha.hexdigest()
+    weights = network.state_dict()
+    return digest([*weights, *weights.values()])

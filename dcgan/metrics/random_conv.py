@@ -14,7 +14,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from dcgan.common.arg_checks import check_int
-from dcgan.common.device import tf32
 from dcgan.data.datamodule import BaseDataModule
 from dcgan.data.pixel_range import resize_images
 from dcgan.metrics.features import FeatureExtractor
@@ -24,7 +23,6 @@ SIZES = (32, 64)  # pixels of the input: images are resized to the smallest that
 CHANNELS = (3, 32, 64, 128)
 GRID = 4  # the last maps are averaged to GRID x GRID values, which keeps the layout of an image
 FEATURE_DIM = 128
-BATCH_SIZE = 500
 
 
 class RandomConv(FeatureExtractor):
@@ -58,11 +56,6 @@ class RandomConv(FeatureExtractor):
         self.projection = torch.tensor(projection, dtype=torch.float32, device=device)
         self.size = next((size for size in SIZES if size >= data.image_size), SIZES[-1])
         self.facts = {"version": VERSION, "seed": seed, "size": self.size}
-
-    @torch.no_grad()
-    @tf32(allowed=False)
-    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        return torch.cat([self.extract(batch.to(self.device)) for batch in images.split(BATCH_SIZE)])
 
     def extract(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         x = resize_images(images, self.size, 3).float() / 127.5 - 1

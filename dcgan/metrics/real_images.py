@@ -99,7 +99,7 @@ class RealStatistics:
 
     @cached_property
     def train_digest(self) -> str:
-        return self.data.content_digest()
+        return self.data.content_digest((self.train_images, self.train_labels))
 
     def require_labels(self, train: bool) -> Int64[Tensor, " n"]:
         """Return the labels of the training or the test images. UserError if there are none."""
@@ -120,8 +120,7 @@ class RealStatistics:
         self, images: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, " n"] | None = None
     ) -> ImageFeatures:
         """Return the images for metrics that read neither features nor logits."""
-        images, labels = images.to(self.device), None if labels is None else labels.to(self.device)
-        return ImageFeatures(images, {}, torch.empty(len(images), 0, device=self.device), labels)
+        return ImageFeatures(images, {}, torch.empty(len(images), 0), labels).to(self.device)
 
     def logits(self, images: UInt8[Tensor, "n c h w"], features: dict[str, Tensor]) -> Float[Tensor, "n k"]:
         """Return the judge's logits, from its features if they are known."""
@@ -166,13 +165,18 @@ class RealStatistics:
         These are the images that the generator was trained on. If they are `mirrored`, the training has flipped half of
         them, and each image is also compared flipped: the distances are those of the closer of both.
         """
-        distances, indices = nearest_in_blocks(self.thumbnails(images), self.train_blocks())
-        if self.data.mirrored:
-            flipped, flipped_indices = nearest_in_blocks(self.thumbnails(images.flip(3)), self.train_blocks())
-            is_closer = flipped[:, 0] < distances[:, 0]
-            distances = torch.where(is_closer[:, None], flipped, distances)
-            indices = torch.where(is_closer, flipped_indices, indices)
-        return distances, indices
+        points = self.thumbnails(images)
+        if not self.data.mirrored:
+            return nearest_in_blocks(points, self.train_blocks())
+        points = torch.cat((points, self.thumbnails(images.flip(3))))
+        distances, indices = nearest_in_blocks(points, self.train_blocks())
+        original, flipped = distances.chunk(2)
+        original_index, flipped_index = indices.chunk(2)
+        is_closer = flipped[:, 0] < original[:, 0]
+        return (
+            torch.where(is_closer[:, None], flipped, original),
+            torch.where(is_closer, flipped_index, original_index),
+        )
 
     def train_blocks(self) -> Iterator[Float[Tensor, "m d"]]:
         for block in self.train_images[: self.data.limit].split(BLOCK_SIZE):

@@ -20,8 +20,9 @@ from dcgan.common.errors import UserError
 from dcgan.common.instantiate import build
 from dcgan.data.datamodule import BaseDataModule
 from dcgan.data.pixel_range import resize_images
-from dcgan.metrics.judge import BATCH_SIZE, SHIPPED_SHA256, Classifier, judge_path
+from dcgan.metrics.judge import SHIPPED_SHA256, Classifier, judge_path
 
+EVALUATION_BATCH_SIZE = 500
 SIZES = (28, 64)  # smallest and largest height and width of a judge's input, in pixels
 RECIPE_VERSION = 1  # increase it if judges of earlier versions are no longer comparable
 
@@ -75,18 +76,12 @@ def train_classifier(
 @torch.no_grad()
 def test_accuracy(network: Classifier, images: UInt8[Tensor, "n c s s"], labels: Int64[Tensor, " n"]) -> float:
     network.eval()
-    predictions = [network(batch.float() / 255).argmax(dim=1) for batch in images.split(BATCH_SIZE)]
+    predictions = [network(batch.float() / 255).argmax(dim=1) for batch in images.split(EVALUATION_BATCH_SIZE)]
     return (torch.cat(predictions) == labels).double().mean().item()
 
 
-def train(cfg: DictConfig) -> None:
-    """Train a judge with conf/train_judge.yaml, save it and print its test accuracy."""
-    check_int("steps", cfg.steps, 1)
-    check_int("batch_size", cfg.batch_size, 2)
-    check_int("seed", cfg.seed, 0)
-    check_number("lr", cfg.lr, 0, 1, brackets="(]")
-    device = resolve_device(cfg.device)
-    check_int("width", cfg.width, 1, optional=True)
+def load_data(cfg: DictConfig) -> BaseDataModule:
+    """Return the prepared data. UserError if no judge of its own can be trained on it."""
     data = build(cfg, "data", BaseDataModule)
     if data.classes is None:
         raise UserError(f"{data.dataset_name} has no classes: set data.classes to the number of class folders")
@@ -97,6 +92,18 @@ def train(cfg: DictConfig) -> None:
         raise UserError(
             f"the judge of {data.judge_name} ships with the package: give out=FILE.safetensors to train another"
         )
+    return data
+
+
+def train(cfg: DictConfig) -> None:
+    """Train a judge with conf/train_judge.yaml, save it and print its test accuracy."""
+    check_int("steps", cfg.steps, 1)
+    check_int("batch_size", cfg.batch_size, 2)
+    check_int("seed", cfg.seed, 0)
+    check_number("lr", cfg.lr, 0, 1, brackets="(]")
+    check_int("width", cfg.width, 1, optional=True)
+    device = resolve_device(cfg.device)
+    data = load_data(cfg)
     path = Path(cfg.out) if cfg.out is not None else judge_path(data.judge_name)
     if path.suffix != ".safetensors":
         raise UserError(f"out must end in .safetensors, got {cfg.out}")

@@ -48,10 +48,6 @@ def translate_errors(trainer: L.Trainer, run_dir: Path, ckpt_path: Path | None) 
                 f"rank {trainer.global_rank} has lost another rank, which has failed or was killed "
                 f"({first_line(error).partition('. ')[0]}): {how_to_resume(run_dir, checkpoints)}"
             ) from error
-        if "DataLoader worker" in str(error):
-            raise UserError(
-                f"a process that reads pictures has died ({first_line(error)}): {how_to_resume(run_dir, checkpoints)}"
-            ) from error
         if ckpt_path is not None and not checkpoints.started:
             raise incompatible_checkpoint(ckpt_path, error) from error
         if checkpoints.started:

@@ -16,7 +16,7 @@ from dcgan.gan import GAN
 from dcgan.metrics.base import FeatureMetric, Metric, value_name
 from dcgan.metrics.compute import Metrics, applicable_metrics, load_real_statistics, measure
 from dcgan.metrics.features import FeatureFactory, ImageFeatures, concatenate
-from dcgan.metrics.judge import JudgeFeatures, MissingJudgeError
+from dcgan.metrics.judge import JudgeFeatures, MissingJudgeError, training_command
 from dcgan.metrics.real_images import RealStatistics
 from dcgan.runs.run_dir import last_checkpoint
 from dcgan.sampling.trained_generator import sample_labels, sample_latents, split_batches
@@ -98,9 +98,7 @@ class EvaluationCallback(AttributeStateCallback):
     def prepare_real_statistics(self, trainer: L.Trainer) -> RealStatistics | None:
         """Return the statistics of the real images, None if nothing can be measured. The reason is printed."""
         data, context = trainer.datamodule, run_context(trainer)
-        hint = (
-            f" (python -m dcgan.metrics.train_judge data={context.choices['data']} and the same data.* keys trains one)"
-        )
+        hint = f" ({training_command(context.choices['data'])} trains one)"
         real, note = None, ""
         try:
             real = load_real_statistics(data, self.features, trainer.strategy.root_device)

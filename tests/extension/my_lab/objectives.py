@@ -48,8 +48,8 @@ class Thumbnails(FeatureExtractor):
         self.device, self.size = device, size
         self.description, self.facts = f"{size} x {size} pixels", {"size": size}
 
-    def __call__(self, images):
-        return resize_images(images.to(self.device), self.size, 1).flatten(1).float()
+    def extract(self, images):
+        return resize_images(images, self.size, 1).flatten(1).float()
 
 
 class Ink(Metric):
