@@ -69,7 +69,7 @@ PARTS = {
     3: Part("Losses on the CPU and on the GPU", "experiments.gpu.losses", 60),
     8: Part("Evaluation on the CPU and on the GPU", "experiments.gpu.evaluation", 120),
     9: Part("SIGTERM, resume and too little memory", "experiments.gpu.faults", 100),
-    10: Part("Image folder", "experiments.gpu.image_folder", 80),
+    10: Part("Image folder", "experiments.gpu.image_folder", 120),
 }
 
 

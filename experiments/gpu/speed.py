@@ -32,6 +32,7 @@ TRAININGS = {
     "eager, bf16": (False, [f"trainer.precision={BF16}"]),
     "graph, experiment=fast": (True, ["experiment=fast"]),
     "graph, TF32, batch 512": (True, [f"trainer.precision={TF32}", "data.batch_size=512"]),
+    "graph, TF32, 64 x 64 pixels": (True, [f"trainer.precision={TF32}", "data.image_size=64"]),
 }
 
 
