@@ -17,7 +17,7 @@ from dcgan.common.arg_checks import check_int, check_number
 from dcgan.common.seeding import Stream, derive_generator, seed_device
 from dcgan.data.pixel_range import PixelRange
 from dcgan.losses.adversarial import Loss
-from dcgan.losses.gradient_penalties import GradientPenalty
+from dcgan.losses.gradient_penalties import GradientPenalty, Judged
 from dcgan.models.augmentation import Augmentation
 from dcgan.models.discriminator import BaseDiscriminator, pack_images
 from dcgan.models.ema import EMA
@@ -39,7 +39,8 @@ class GAN(L.LightningModule):
         discriminator_optimizer: Called with D's parameters.
         generator_optimizer: Called with G's parameters.
         pixels: The map between stored pixels and the networks' range.
-        penalty: Added to loss_d. D's gradient is that with respect to its inputs, after the augmentation.
+        penalty: Added to loss_d, in the steps in which it is due. D's gradient is that with respect to its inputs,
+            after the augmentation.
         augmentation: Transforms real images, or all inputs of D in both updates; None: neither.
         schedulers: Of the learning rates of D and G, which change after each step; None: constant rates.
         discriminator_steps: D updates per step, >= 1, each on its own real batch with fresh fakes.
@@ -132,20 +133,23 @@ class GAN(L.LightningModule):
         optimizer_d, optimizer_g = cast(list[Optimizer], self.optimizers())
         real_batches = self.augmentation.real(images).chunk(self.discriminator_steps)
         label_batches = [None] * len(real_batches) if labels is None else labels.chunk(self.discriminator_steps)
+        penalty = self.penalty if self.is_penalty_due else None
 
         # D: maximize E[log D(x)] + E[log(1 - D(G(z)))], or the loss's variant of it.
         for real, label in zip(real_batches, label_batches, strict=True):
             z = self.generator.sample_z(len(real), self.device)
             fake = self.generator(z, label)  # the real images' labels: a label must not reveal which images are real
             with parametrize.cached():  # spectral norm: one power iteration per update (Miyato et al. 2018)
-                real_inputs, fake_inputs = (self.augmentation.inputs(x) for x in (real, fake.detach()))
+                real_inputs = self.judged_inputs(real, penalty is not None and penalty.of_real)
+                fake_inputs = self.judged_inputs(fake.detach(), penalty is not None and penalty.of_fake)
                 real_logits = self.discriminator(real_inputs, label).float()
                 fake_logits = self.discriminator(fake_inputs, label).float()
                 loss_d = self.loss.discriminator(real_logits, fake_logits)
-                if self.penalty is not None:
+                if penalty is not None:
                     critic = partial(self.discriminator, label=label)
-                    packs = (pack_images(x, self.discriminator.pack) for x in (real_inputs, fake_inputs))
-                    loss_d = loss_d + self.penalty(critic, *packs)
+                    loss_d = loss_d + penalty(
+                        critic, Judged(real_inputs, real_logits), Judged(fake_inputs, fake_logits)
+                    )
             optimizer_d.zero_grad()
             self.manual_backward(loss_d)
             optimizer_d.step()
@@ -168,6 +172,15 @@ class GAN(L.LightningModule):
             "fake_logits": fake_logits,
             "metrics": torch.stack((loss_d.detach(), loss_g.detach(), d_real, d_fake))[None],
         }
+
+    def judged_inputs(self, images: Float[Tensor, "n c h w"], require_grad: bool) -> Float[Tensor, "m d h w"]:
+        """Return what D judges in its update: augmented images, in packs. They require gradients for a penalty."""
+        inputs = pack_images(self.augmentation.inputs(images), self.discriminator.pack)
+        return inputs.detach().requires_grad_() if require_grad else inputs
+
+    @property
+    def is_penalty_due(self) -> bool:
+        return self.penalty is not None and self.penalty.is_due(self.step)
 
     @property
     def optimizer_steps_per_step(self) -> int:

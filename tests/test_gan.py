@@ -128,7 +128,9 @@ def test_d_sees_augmented_images_in_both_updates(generator_needs_real, monkeypat
     fakes, d_inputs, penalized = [], [], []
     gan.generator.register_forward_hook(lambda m, args, out: fakes.append(out))
     gan.discriminator.register_forward_pre_hook(lambda m, args: d_inputs.append(args[0]))
-    monkeypatch.setattr(gan, "penalty", lambda critic, *images: penalized.extend(images) or torch.zeros(()))
+    monkeypatch.setattr(
+        gan.penalty, "penalty", lambda critic, *judged: penalized.extend(x.images for x in judged) or torch.zeros(())
+    )
     before = copy_state(gan.generator)
     run_steps(gan, REAL, 1)
     real, fake = REAL + 1, fakes[0]
@@ -138,7 +140,7 @@ def test_d_sees_augmented_images_in_both_updates(generator_needs_real, monkeypat
         expected, augmentation.images, augmentation.outputs, d_inputs, strict=True
     ):
         assert torch.equal(augmented, image)
-        assert d_input is output
+        assert torch.equal(d_input, output)
     assert penalized[0] is d_inputs[0]
     assert penalized[1] is d_inputs[1]
     assert [images.requires_grad for images in augmentation.images[:3]] == [False, False, True]
@@ -248,13 +250,24 @@ def test_values_out_of_range_are_rejected(override, message):
         build_gan(*TINY, override)
 
 
+def test_penalty_reuses_the_forward_pass_and_is_left_out_of_other_steps(monkeypatch):
+    gan = build_gan(*TINY, "penalty=r1_r2", "penalty.every=3")
+    calls, penalized = [], []
+    gan.discriminator.register_forward_hook(lambda m, args, logits: calls.append(gan.step))
+    penalty = gan.penalty.penalty
+    monkeypatch.setattr(gan.penalty, "penalty", lambda *args: penalized.append(gan.step) or penalty(*args))
+    run_steps(gan, REAL, 5)
+    assert calls == [step for step in range(5) for _ in range(3)]  # real and fake images, then G's update
+    assert penalized == [0, 3]
+
+
 @pytest.mark.parametrize("penalty", ["r1", "wasserstein_gp"])
 def test_penalty_treats_pack_as_one_image(penalty, monkeypatch):
     """All images of a pack share one gradient norm and, with wasserstein_gp, one epsilon."""
     gan = build_gan(*TINY, f"penalty={penalty}", "discriminator.pack=2")
     inputs = []
     monkeypatch.setattr(
-        gradient_penalties, "gradient_norm_squared", lambda critic, x: inputs.append(x) or critic(x).square()
+        gradient_penalties, "gradient_norm_squared", lambda x, logits: inputs.append(x) or logits.square()
     )
     real = torch.rand(8, 1, 28, 28)
     run_steps(gan, real)
@@ -263,6 +276,6 @@ def test_penalty_treats_pack_as_one_image(penalty, monkeypatch):
         assert torch.equal(inputs[0].flatten(0, 1)[:, None], real)
     else:
         torch.manual_seed(0)
-        zeros, ones = torch.zeros(4, 2, 28, 28), torch.ones(4, 2, 28, 28)
+        zeros, ones = (gradient_penalties.Judged(torch.full((4, 2, 28, 28), value), None) for value in (0.0, 1.0))
         gradient_penalties.WassersteinGP()(gan.discriminator, ones, zeros)
         assert all(len(x_hat.unique()) == 1 for x_hat in inputs[-1])

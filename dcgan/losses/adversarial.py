@@ -48,13 +48,11 @@ class Minimax(Loss):
     def __init__(self, label_smoothing: float = 0.0) -> None:
         check_number("label_smoothing", label_smoothing, 0, 1, brackets="[)")
         self.real_label = 1 - label_smoothing
-        # the entropy of the smoothed label
-        self.discriminator_minimum = sum(-p * math.log(p) for p in (label_smoothing, self.real_label) if p > 0)
+        self.discriminator_minimum = entropy(self.real_label)
 
     def discriminator(self, real_logits: Logits, fake_logits: Logits) -> Scalar:
         """Return -E[log D(x)] - E[log(1 - D(G(z)))]."""
-        real = F.binary_cross_entropy_with_logits(real_logits, torch.full_like(real_logits, self.real_label))
-        return real + F.softplus(fake_logits).mean()
+        return cross_entropy(real_logits, self.real_label) + F.softplus(fake_logits).mean()
 
     def generator(self, fake_logits: Logits) -> Scalar:
         """Return E[log(1 - D(G(z)))]."""
@@ -110,3 +108,57 @@ class Wasserstein(Loss):
     def generator(self, fake_logits: Logits) -> Scalar:
         """Return -E[D(G(z))]."""
         return -fake_logits.mean()
+
+
+class Relativistic(Loss):
+    """The relativistic pairing loss: D compares each real image with one fake (Jolicoeur-Martineau 2019, section 4.1).
+
+    R3GAN's loss (Huang et al. 2024, section 2.1), there with `penalty=r1_r2`. Logits have no zero: only their
+    differences matter.
+
+    Args:
+        label_smoothing: One-sided, as in `Minimax`: the label of a real image beside its fake. In [0, 1).
+    """
+
+    generator_needs_real = True
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        check_number("label_smoothing", label_smoothing, 0, 1, brackets="[)")
+        self.real_label = 1 - label_smoothing
+        self.discriminator_minimum = entropy(self.real_label)
+
+    def discriminator(self, real_logits: Logits, fake_logits: Logits) -> Scalar:
+        """Return -E[log sigmoid(D(x) - D(G(z)))]."""
+        return cross_entropy(real_logits - fake_logits, self.real_label)
+
+    def generator(self, fake_logits: Logits, real_logits: Logits) -> Scalar:
+        """Return -E[log sigmoid(D(G(z)) - D(x))]."""
+        return F.softplus(real_logits - fake_logits).mean()
+
+
+class RelativisticAverage(Relativistic):
+    """Relativistic to the average logit of the other kind in the batch (Jolicoeur-Martineau 2019, section 4.2).
+
+    Args:
+        label_smoothing: One-sided, as in `Minimax`. In [0, 1).
+    """
+
+    def discriminator(self, real_logits: Logits, fake_logits: Logits) -> Scalar:
+        """Return -E[log sigmoid(D(x) - E D(G(z)))] - E[log sigmoid(E D(x) - D(G(z)))]."""
+        real = cross_entropy(real_logits - fake_logits.mean(), self.real_label)
+        return real + F.softplus(fake_logits - real_logits.mean()).mean()
+
+    def generator(self, fake_logits: Logits, real_logits: Logits) -> Scalar:
+        """Return -E[log sigmoid(D(G(z)) - E D(x))] - E[log sigmoid(E D(G(z)) - D(x))]."""
+        fake = F.softplus(real_logits.mean() - fake_logits).mean()
+        return fake + F.softplus(real_logits - fake_logits.mean()).mean()
+
+
+def cross_entropy(logits: Logits, label: float) -> Scalar:
+    """Return the mean cross-entropy of the logits and one label."""
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
+
+
+def entropy(label: float) -> float:
+    """Return the lowest cross-entropy of a label."""
+    return sum(-p * math.log(p) for p in (label, 1 - label) if p > 0)

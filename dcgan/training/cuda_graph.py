@@ -2,9 +2,10 @@
 
 import gc
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
@@ -49,12 +50,20 @@ def record_graph(stream: torch.cuda.Stream, function: Callable[[], object]) -> C
     return graph.replay
 
 
+class Recording(NamedTuple):
+    """A recorded step, and where in memory its replays write."""
+
+    replay: Callable[[], None]
+    outputs: dict[str, Tensor]
+    gradients: list[Tensor | None]  # of all parameters
+
+
 class CUDAGraphGAN(GAN):
     """A GAN that records its step as one CUDA graph after `WARM_UP_STEPS` steps, and then replays it.
 
     The recording holds everything from taking the batch's images to the average of G's weights. It has fixed places in
-    memory: batches are copied to `static_batch`, results from `static_outputs`. Random numbers differ in each replay,
-    which reads the current seed.
+    memory: batches are copied to `static_batch`. Random numbers differ in each replay, which reads the current seed.
+    A penalty that is due in some steps only needs two recordings: with and without it.
 
     Lightning's loop takes as long as a small step. So one of its batches is several steps: all up to the next one after
     which a callback is due (`dcgan.training.callbacks.shared.is_any_due`).
@@ -74,8 +83,10 @@ class CUDAGraphGAN(GAN):
 
     def prepare_recording(self) -> None:
         """Free the memory of an earlier fit's recording."""
-        self.warm_up_steps = 0  # completed
-        self.replay: Callable[[], None] | None = None
+        self.warm_up_steps: Counter[bool] = Counter()  # completed, of the steps with and without a penalty
+        self.recordings: dict[bool, Recording] = {}
+        self.replayed: Recording | None = None  # in the last step
+        self.static_batch: Any = None
         self.recorded_settings: list[dict[str, Any]] = []  # of the optimizers
         self.learning_rates: list[tuple[Tensor, dict[str, Any]]] = []  # recorded tensors, groups that have the values
         self.ema_weight = torch.zeros((), device=self.device)
@@ -101,21 +112,31 @@ class CUDAGraphGAN(GAN):
         """Make one step: as Python code during the warm-up, then as a replay."""
         if self.ema is not None:
             self.ema_weight.fill_(self.ema.weight(self.step))
-        if self.warm_up_steps < WARM_UP_STEPS or self.settings_have_changed():
-            self.warm_up_steps, self.replay = self.warm_up_steps + 1, None
-            self.static_batch = move_data_to_device(batch, self.device)
-            with recordable(self.trainer.optimizers):
-                return run_on_stream(self.stream, self.static_step)
-        if self.replay is None:
+        if self.static_batch is None:
             self.static_batch = apply_to_collection(move_data_to_device(batch, self.device), Tensor, torch.clone)
-            self.replay = self.record()  # which computes nothing, but Lightning counts its optimizer steps
         else:
             apply_to_collections(self.static_batch, batch, Tensor, lambda to, value: to.copy_(value, non_blocking=True))
+        kind = self.is_penalty_due
+        if self.warm_up_steps[kind] < WARM_UP_STEPS or self.settings_have_changed():
+            self.warm_up_steps[kind] += 1
+            self.replayed = None
+            with recordable(self.trainer.optimizers):
+                return run_on_stream(self.stream, self.static_step)
+        if kind not in self.recordings:
+            self.recordings[kind] = self.record()  # which computes nothing, but Lightning counts its optimizer steps
+        else:
             count_optimizer_steps(cast(list[Optimizer], self.optimizers()), self.discriminator_steps)
         for recorded, group in self.learning_rates:
             recorded.fill_(group["lr"])
-        self.replay()
-        return self.static_outputs
+        return self.replay(self.recordings[kind])
+
+    def replay(self, recording: Recording) -> dict[str, Tensor]:
+        recording.replay()
+        if recording is not self.replayed:
+            self.replayed = recording
+            for parameter, gradient in zip(self.parameters(), recording.gradients, strict=True):
+                parameter.grad = gradient  # for callbacks
+        return recording.outputs
 
     def static_step(self) -> dict[str, Tensor]:
         """Make a step of `static_batch`."""
@@ -125,8 +146,8 @@ class CUDAGraphGAN(GAN):
             self.ema.update(self.generator, self.ema_weight)
         return self.static_outputs
 
-    def record(self) -> Callable[[], None]:
-        if self.schedulers is not None:
+    def record(self) -> Recording:
+        if self.schedulers is not None and not self.recorded_settings:
             groups = param_groups(self.trainer.optimizers)
             self.learning_rates = [(torch.zeros((), device=self.device), group) for group in groups]
             self.recorded_settings = optimizer_settings(self.trainer.optimizers)
@@ -134,12 +155,13 @@ class CUDAGraphGAN(GAN):
             with recordable(self.trainer.optimizers):
                 for recorded, group in self.learning_rates:
                     group["lr"] = recorded
-                return record_graph(self.stream, self.static_step)
+                replay = record_graph(self.stream, self.static_step)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             reason = first_line(error)
             raise UserError(f"the step cannot be recorded as a CUDA graph ({reason}): give cuda_graph=false") from error
+        return Recording(replay, self.static_outputs, [parameter.grad for parameter in self.parameters()])
 
     def settings_have_changed(self) -> bool:
         """Return True if a scheduler has changed more than learning rates, such as OneCycleLR's momentum."""

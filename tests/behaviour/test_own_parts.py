@@ -21,7 +21,7 @@ from tests.torture import differences
 EXTENSION = Path(__file__).parents[1] / "extension"
 PARTS = ["model=smooth", "discriminator=smooth", "activation=sine", "normalization=group", "prior=truncated"]
 MATHS = [
-    *("loss=relativistic_example", "penalty=r2_example", "augmentation=instance_noise", "data=stripes"),
+    *("loss=relativistic_hinge", "penalty=r2_example", "augmentation=instance_noise", "data=stripes"),
     *("optimizer=sign_sgd", "scheduler=halving"),
 ]
 OUTPUTS = ["evaluator=ink", "callbacks=largest_step", "logger=[tensorboard,json_lines]"]

@@ -4,7 +4,15 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from dcgan.losses.adversarial import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein
+from dcgan.losses.adversarial import (
+    Hinge,
+    LeastSquares,
+    Minimax,
+    NonSaturating,
+    Relativistic,
+    RelativisticAverage,
+    Wasserstein,
+)
 from tests.conftest import compose_config, options
 
 REAL, FAKE = torch.tensor([2.0, -1.0]), torch.tensor([0.5, -3.0])
@@ -21,13 +29,23 @@ HAND_COMPUTED = [
     (Hinge(), (0 + 2) / 2 + (1.5 + 0) / 2, -(0.5 - 3) / 2),
     (LeastSquares(), (1 + 4) / 4 + (0.25 + 9) / 4, (0.25 + 16) / 4),
     (Wasserstein(), (0.5 - 3) / 2 - (2 - 1) / 2, -(0.5 - 3) / 2),
+    (Relativistic(), -(log_sigmoid(1.5) + log_sigmoid(2)) / 2, -(log_sigmoid(-1.5) + log_sigmoid(-2)) / 2),
+    (  # the average logits are 0.5 and -1.25
+        RelativisticAverage(),
+        -(log_sigmoid(3.25) + log_sigmoid(0.25) + log_sigmoid(0) + log_sigmoid(3.5)) / 2,
+        -(log_sigmoid(-3.25) + log_sigmoid(-0.25) + log_sigmoid(0) + log_sigmoid(-3.5)) / 2,
+    ),
 ]
+
+
+def generator_loss(loss, fake_logits, real_logits):
+    return loss.generator(*((fake_logits, real_logits) if loss.generator_needs_real else (fake_logits,)))
 
 
 @pytest.mark.parametrize(("loss", "loss_d", "loss_g"), HAND_COMPUTED, ids=lambda x: type(x).__name__)
 def test_losses_match_hand_computed_values(loss, loss_d, loss_g):
     assert loss.discriminator(REAL, FAKE).item() == pytest.approx(loss_d, rel=1e-6)
-    assert loss.generator(FAKE).item() == pytest.approx(loss_g, rel=1e-6)
+    assert generator_loss(loss, FAKE, REAL).item() == pytest.approx(loss_g, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", options("loss"))
@@ -36,7 +54,7 @@ def test_losses_and_gradients_are_finite_at_extreme_logits(name):
     for real, fake in [(100.0, -100.0), (-100.0, 100.0), (100.0, 100.0)]:
         real_logits = torch.full((4,), real, requires_grad=True)
         fake_logits = torch.full((4,), fake, requires_grad=True)
-        total = loss.discriminator(real_logits, fake_logits) + loss.generator(fake_logits)
+        total = loss.discriminator(real_logits, fake_logits) + generator_loss(loss, fake_logits, real_logits)
         total.backward()
         assert total.isfinite()
         assert real_logits.grad.isfinite().all()
@@ -60,10 +78,21 @@ def test_one_sided_label_smoothing_changes_only_real_labels():
     assert smoothed == pytest.approx(sum(real) / 2 + sum(fake) / 2, rel=1e-6)
 
 
+@pytest.mark.parametrize("loss", [Relativistic, RelativisticAverage])
+def test_smoothed_relativistic_loss_is_lowest_at_a_finite_margin(loss):
+    """At log(0.9 / 0.1) for pairs. The average loss has the second, unsmoothed term, which prefers a larger one."""
+    margins = torch.linspace(0, 20, 2001)
+    values = torch.stack([loss(0.1).discriminator(margin.expand(4), torch.zeros(4)) for margin in margins])
+    margin = margins[values.argmin()].item()
+    assert margin == pytest.approx(math.log(9) if loss is Relativistic else math.log(19), abs=0.01)
+    assert values.min() >= loss(0.1).discriminator_minimum - 1e-6
+
+
 @pytest.mark.parametrize("label_smoothing", [-0.1, 1.0, "a lot"])
-def test_label_smoothing_out_of_range_is_rejected(label_smoothing):
+@pytest.mark.parametrize("loss", [NonSaturating, Relativistic])
+def test_label_smoothing_out_of_range_is_rejected(loss, label_smoothing):
     with pytest.raises(ValueError, match=r"label_smoothing must be a number in \[0, 1\), got"):
-        NonSaturating(label_smoothing)
+        loss(label_smoothing)
 
 
 def test_output_is_probability_for_cross_entropy_and_logit_for_other_losses():

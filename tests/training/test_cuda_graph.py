@@ -48,16 +48,22 @@ class CPURecorder:
             optimizer.param_groups = groups
         # on a GPU, recording uses no random numbers
         seed_device(gan.device, gan.seed, Stream.TRAINING, gan.global_rank, gan.step)
-        static_outputs = gan.static_outputs
+        static_outputs, parameters = gan.static_outputs, list(gan.parameters())
+        static_gradients = [parameter.grad for parameter in parameters]
 
         def replay() -> None:
             self.n_replays += 1
+            visible_gradients = [parameter.grad for parameter in parameters]
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(gan, "optimizers", lambda: raw)  # Lightning must not count the steps of a replay
                 function()
             for name, value in gan.static_outputs.items():
                 static_outputs[name].copy_(value)
             gan.static_outputs = static_outputs
+            for parameter, static, visible in zip(parameters, static_gradients, visible_gradients, strict=True):
+                if static is not None:
+                    static.copy_(parameter.grad)
+                parameter.grad = visible
 
         return replay
 
@@ -81,6 +87,18 @@ def test_replayed_training_is_bit_identical(dcgan_train, monkeypatch, extra):
     dcgan_train(*overrides, "cuda_graph=true", "hydra.run.dir=replayed")
     steps = torch.load("plain/checkpoints/last.ckpt", weights_only=True)["step"]
     assert recorder.n_replays == steps - cuda_graph.WARM_UP_STEPS
+    assert set(differences(Path("plain"), Path("replayed"))) == {"last.ckpt: .config.cuda_graph"}
+
+
+def test_steps_with_and_without_a_lazy_penalty_are_two_recordings(dcgan_train, monkeypatch):
+    """Gradient norms are logged after each step: a row must not show those of the other recording's last step."""
+    settings = ["penalty=r1", "penalty.every=2", "log.every_n_steps=1", "log.activity_every_n_steps=1"]
+    overrides = [*TINY, *RUN, "evaluator=none", "max_steps=17", "checkpoints.every_n_steps=5", *settings]
+    dcgan_train(*overrides, "hydra.run.dir=plain")
+    recorder = CPURecorder(monkeypatch)
+    dcgan_train(*overrides, "cuda_graph=true", "hydra.run.dir=replayed")
+    assert recorder.n_replays == 17 - 2 * cuda_graph.WARM_UP_STEPS
+    assert len(recorder.gan.recordings) == 2
     assert set(differences(Path("plain"), Path("replayed"))) == {"last.ckpt: .config.cuda_graph"}
 
 
@@ -210,6 +228,7 @@ def deterministic(monkeypatch):
         ["discriminator_steps=2", "ema.decay=.9"],
         ["discriminator.dropout=.3", "discriminator.spectral_norm=true"],
         ["penalty=r1", "discriminator_normalization=none"],
+        ["penalty=r1_r2", "penalty.every=2", "loss=relativistic"],
         ["augmentation=diffaugment", "data.mirrored=true"],
         ["trainer.precision=bf16-mixed"],
         ["optimizer=adamw", "scheduler=cosine"],

@@ -9,24 +9,27 @@ from dcgan.metrics.features import FeatureExtractor
 from dcgan.models.augmentation import Augmentation
 
 
-class Relativistic(Loss):
-    """Jolicoeur-Martineau 2019: D says which of a pair is real, so the generator's objective needs both."""
+class RelativisticHinge(Loss):
+    """Jolicoeur-Martineau 2019, appendix A: the hinge loss, relative to the average logit of the other kind."""
 
     generator_needs_real = True
     discriminator_minimum = 0.0
 
     def discriminator(self, real_logits, fake_logits):
-        return F.softplus(fake_logits - real_logits).mean()
+        real = F.relu(1 - (real_logits - fake_logits.mean())).mean()
+        return real + F.relu(1 + (fake_logits - real_logits.mean())).mean()
 
     def generator(self, fake_logits, real_logits):
-        return F.softplus(real_logits - fake_logits).mean()
+        return self.discriminator(fake_logits, real_logits)
 
 
 class R2(GradientPenalty):
     """Mescheder et al. 2018: weight / 2 * E[|grad D(G(z))|^2]."""
 
-    def __call__(self, critic, real, fake):
-        return self.weight / 2 * gradient_norm_squared(critic, fake).mean()
+    of_fake = True
+
+    def penalty(self, critic, real, fake):
+        return gradient_norm_squared(*fake).mean() / 2
 
 
 class InstanceNoise(Augmentation):
