@@ -33,7 +33,7 @@ from tests.run_files import RUN
 REAL_DATA = Path(os.environ.get("DCGAN_DATA_DIR") or Path(__file__).parent.parent / "data")
 
 SMALL = ["model.base_channels=4", "model.latent_dim=8", "data.batch_size=8", "samples.n=4"]
-TINY = [*SMALL, "model.hidden_width=16"]
+TINY = [*SMALL, "hidden_width=16"]
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -146,6 +146,11 @@ def compose_config(*overrides: str) -> DictConfig:
 def options(group: str) -> list[str]:
     """Return the options of a config group, from the files in its folder."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def options_with(group: str, key: str) -> list[str]:
+    """Return the options of a config group whose configs have the key."""
+    return [option for option in options(group) if key in compose_config(f"{group}={option}")[group]]
 
 
 # the modules that take longest, most of it first

@@ -14,31 +14,31 @@ INITIAL_STD = 0.02
 def init_weights(module: nn.Module) -> None:
     """Initialize one module as the DCGAN paper (section 4) and its authors' code do; for `nn.Module.apply`.
 
-    Weights ~ N(0, 0.02), batch-norm scales ~ N(1, 0.02), biases 0. A layer with a method `init_weights` then adjusts
-    the weights of its children.
+    Weights ~ N(0, 0.02), batch-norm scales ~ N(1, 0.02), biases 0. A module with a method `init_weights` initializes
+    itself, or adjusts the weights of its children.
     """
-    if isinstance(module, WeightLayer):
+    if callable(own := getattr(module, "init_weights", None)):
+        own()
+    elif isinstance(module, WeightLayer):
         nn.init.normal_(module.weight, 0.0, INITIAL_STD)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, BATCH_NORM_LAYERS):
         nn.init.normal_(module.weight, 1.0, INITIAL_STD)
         nn.init.zeros_(module.bias)
-    elif callable(adjust := getattr(module, "init_weights", None)):
-        adjust()
 
 
 class HeInitialization:
     """Rescale the initial weights to a standard deviation of sqrt(2 / fan_in) (He et al. 2015, section 2.2).
 
     ReLU layers then keep the magnitude of their input without normalization. Scaling does not affect layers with
-    spectral norm.
+    spectral norm, and leaves out those that initialize themselves.
     """
 
     @torch.no_grad()
     def __call__(self, network: nn.Module) -> None:
         for module in network.modules():
-            if isinstance(module, WeightLayer):
+            if isinstance(module, WeightLayer) and not hasattr(module, "init_weights"):
                 module.weight.mul_(math.sqrt(2 / fan_in(module)) / INITIAL_STD)
 
 

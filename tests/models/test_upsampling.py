@@ -7,9 +7,9 @@ from hydra.utils import instantiate
 from torch import nn
 
 from dcgan.models.upsampling import PixelShuffleConv, TransposedConv, UnpoolConv, UpsampleConv
-from tests.conftest import compose_config, options
+from tests.conftest import compose_config, options_with
 
-MODES = [mode for mode in options("model") if mode != "keras_mnist"]
+MODES = options_with("model", "upsampling")
 
 
 def test_transposed_convolution_matches_hand_computed_example():
