@@ -42,9 +42,15 @@ def multiply(factor: Any, value: Any) -> Any:
     return factor * value if isinstance(value, int | float) else value
 
 
-# used in conf/train.yaml
+def half_life_decay(half_life: float, batch_size: int) -> float:
+    """Return the decay per step of an average with this half-life in images."""
+    return 0.5 ** (batch_size / half_life)
+
+
+# used in conf/train.yaml and experiments
 OmegaConf.register_new_resolver("job_name", job_name, replace=True)
 OmegaConf.register_new_resolver("mul", multiply, replace=True)
+OmegaConf.register_new_resolver("half_life", half_life_decay, replace=True)
 
 
 def name_sweep(arguments: list[str]) -> list[str]:
