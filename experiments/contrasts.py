@@ -1,25 +1,26 @@
 """The comparisons of a study: each variant with the baseline of its sweep.
 
 `sweep.baseline` is a variant of the same sweep, or SWEEP/VARIANT; `sweep.metrics` are the compared metrics.
+
+The test is Welch's t-test, because variances differ between variants. The p-values are corrected by Holm's method over
+the variants of a sweep: one metric of one sweep is a family of tests. The 95 % intervals are Welch's. Each is that of a
+single comparison, so that an interval can exclude "no difference" where the corrected p-value is above 0.05.
 """
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
 
 from omegaconf import DictConfig
-from scipy import stats
 
-from dcgan.runs.statistics import CONFIDENCE, SeedStatistics
+from dcgan.runs.statistics import SeedStatistics, holm_correction, welch_test
 from experiments.tables import FINISHED, Row
 
 RATIO_METRICS = (
     "frechet",
     "frechet_random_conv",
 )  # their spread is proportional to their size; others are compared by differences
-MIN_RUNS = 2  # of a variant that is compared
-MIN_EXACT_P = 0.001  # smaller p-values are not exact
+MIN_PRINTED_P = 0.001  # of smaller p-values only this bound is printed
 
 VariantKey = tuple[str, str]  # sweep and variant
 
@@ -36,8 +37,8 @@ def seed_statistics(rows: Iterable[Row], metric: str) -> dict[VariantKey, SeedSt
 def compare_with_baselines(runs: list[Row], sweeps: Mapping[str, DictConfig]) -> list[Row]:
     """Compare each variant with the baseline of its sweep. Return a row per variant and metric.
 
-    The variants of one sweep are tested together, because a sweep asks one question. Other sweeps do not contribute to
-    the estimate of the variance.
+    The p-values of a metric are corrected over the variants of one sweep, because a sweep asks one question. Other
+    metrics and other sweeps are families of their own.
 
     Args:
         runs: The runs of a study. The metrics of failed runs are not used.
@@ -54,49 +55,44 @@ def compare_with_baselines(runs: list[Row], sweeps: Mapping[str, DictConfig]) ->
             compared = {variant: values.get(variant, ()) for variant in variants if variant != baseline}
             rows += [
                 {"sweep": sweep, "variant": variant, "baseline": "/".join(baseline), "metric": metric} | result
-                for (_, variant), result in dunnett_test(
+                for (_, variant), result in welch_tests(
                     compared, values.get(baseline, ()), metric in RATIO_METRICS
                 ).items()
             ]
     return rows
 
 
-def dunnett_test(
+def welch_tests(
     variants: Mapping[VariantKey, tuple[float, ...]], baseline: tuple[float, ...], ratios: bool
 ) -> dict[VariantKey, Row]:
-    """Compare several variants with one baseline (Dunnett 1955).
+    """Compare several variants with one baseline by Welch's t-test, each with the variance of its own values.
 
-    The 95 % intervals hold for all variants together. One variance is estimated from all values, because a few seeds
-    say little about the variance of each variant. The results are NaN if the variant or the baseline has fewer than two
+    `low` and `high` are the 95 % confidence interval of a single comparison. `p` is Holm-corrected over the variants;
+    those that cannot be tested do not count. The results are NaN if the variant or the baseline has fewer than two
     values.
 
     Args:
         variants: The values of each variant.
         baseline: The values of the baseline.
-        ratios: Estimate ratios of geometric means, not differences of means.
+        ratios: Compare the logarithms of the values, and return ratios of geometric means, not differences of means.
     """
     transform, inverse = (math.log, math.exp) if ratios else (float, float)
-    shared = {"effect": "ratio" if ratios else "difference", "n_baseline": len(baseline)}
-    tested = {
-        variant: [transform(value) for value in values]
-        for variant, values in variants.items()
-        if min(len(values), len(baseline)) >= MIN_RUNS
+    effect = "ratio" if ratios else "difference"
+    control = [transform(value) for value in baseline]
+    tests = {variant: welch_test([transform(v) for v in values], control) for variant, values in variants.items()}
+    corrected = holm_correction({variant: test.p for variant, test in tests.items()})
+    return {
+        variant: {
+            "effect": effect,
+            "n_baseline": len(baseline),
+            "n": len(variants[variant]),
+            "estimate": inverse(test.difference),
+            "low": inverse(test.low),
+            "high": inverse(test.high),
+            "p": corrected[variant],
+        }
+        for variant, test in tests.items()
     }
-    results: dict[VariantKey, Row] = {
-        variant: shared | {"n": len(values)} | dict.fromkeys(("estimate", "low", "high", "p"), math.nan)
-        for variant, values in variants.items()
-    }
-    if tested:
-        control = [transform(value) for value in baseline]
-        with warnings.catch_warnings():  # scipy's, if all values are equal, as counts of modes can be
-            warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
-            test = stats.dunnett(*tested.values(), control=control, rng=0)
-        interval = test.confidence_interval(CONFIDENCE)
-        for variant, low, high, p in zip(tested, interval.low, interval.high, test.pvalue, strict=True):
-            difference = sum(tested[variant]) / len(tested[variant]) - sum(control) / len(control)
-            estimate = {"estimate": inverse(difference), "low": inverse(low), "high": inverse(high), "p": float(p)}
-            results[variant] |= estimate
-    return results
 
 
 def comparison_table(rows: list[Row]) -> list[str]:
@@ -120,5 +116,5 @@ def format_result(row: Row) -> str:
     if math.isnan(row["estimate"]):
         return "too few runs"
     estimate, low, high = (f"{row[name]:.2f}" for name in ("estimate", "low", "high"))
-    p = f"p = {row['p']:.2g}" if row["p"] >= MIN_EXACT_P else f"p < {MIN_EXACT_P}"
+    p = f"p = {row['p']:.2g}" if row["p"] >= MIN_PRINTED_P else f"p < {MIN_PRINTED_P}"
     return f"{estimate} ({low} to {high}), {p}"

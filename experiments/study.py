@@ -12,6 +12,8 @@ runs/sweeps/NAME. Finished runs are skipped. The results are in the study's fold
   ...                 the output of the study's figures.py, if it has one
 
 One sweep (NAME=upsampling/recipe_rates) or other seeds (SEEDS=3,4) are added to the runs in runs.csv.
+`python -m experiments.study upsampling --from-csv` runs nothing and makes the other files again from runs.csv and
+curves.csv.
 Remove a study's runs before you run it with other settings or variants.
 """
 
@@ -122,10 +124,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=[*studies, *(sweep for study in studies for sweep in sweep_files(study))])
     parser.add_argument("--seeds", help="seeds instead of those of the sweeps, such as 3,4")
+    parser.add_argument("--from-csv", action="store_true", help="run nothing, and use the runs in runs.csv")
     args = parser.parse_args()
     study, _, sweep = args.name.partition("/")
-    success = run_sweeps([args.name] if sweep else sweep_files(study), args.seeds)
     sweeps = {name: config.sweep for name, config in sweep_configs(study).items()}
+    if args.from_csv:
+        if sweep or args.seeds:
+            parser.error(f"--from-csv needs the name of a study, without --seeds. Use: {study} --from-csv")
+        write_report(study, read_rows(HERE / study / "runs.csv"), read_rows(HERE / study / "curves.csv"), sweeps)
+        return
+    success = run_sweeps([args.name] if sweep else sweep_files(study), args.seeds)
     runs, curves = collect_results(RUNS / study, sweeps)
     if sweep or args.seeds:
         runs = merge_rows(read_rows(HERE / study / "runs.csv", missing_ok=True), runs)

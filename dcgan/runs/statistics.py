@@ -4,11 +4,11 @@ import json
 import math
 import statistics
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 from scipy import stats
@@ -18,6 +18,7 @@ from dcgan.runs.config_diff import IGNORED_GROUPS, flatten, is_ignored
 from dcgan.runs.run_dir import FAILURE, SUMMARY
 
 CONFIDENCE = 0.95
+Key = TypeVar("Key", bound=Hashable)
 MISSING = "-"  # value of a setting that a run does not have
 
 
@@ -58,6 +59,19 @@ class SeedStatistics:
             return math.nan
         t = float(stats.t.ppf((1 + CONFIDENCE) / 2, self.n - 1))
         return t * statistics.stdev(self.values) / math.sqrt(self.n)
+
+
+@dataclass(frozen=True)
+class WelchTest:
+    """The difference of two means, with its 95 % confidence interval and p-value (`welch_test`).
+
+    The interval and the p-value are those of this comparison alone. They are not corrected for other comparisons.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
 
 
 Row = tuple[str, SeedStatistics, float | None]  # a group's name, its statistics, and p against the best group
@@ -181,22 +195,58 @@ def p_values_against_best(groups: dict[str, SeedStatistics], better: str) -> dic
     group was selected by the same values. NaN if one of the two groups has a single run.
     """
     values = {name: [abs(v) if better == "zero" else v for v in s.values] for name, s in groups.items()}
-    raw = {(a, b): welch_test(values[a], values[b]) for a, b in combinations(values, 2)}
-    tested = sorted((p, pair) for pair, p in raw.items() if not math.isnan(p))
-    corrected, largest = dict(raw), 0.0
-    for i, (p, pair) in enumerate(tested):
-        largest = max(largest, min(1.0, p * (len(tested) - i)))
-        corrected[pair] = largest
+    corrected = holm_correction({(a, b): welch_test(values[a], values[b]).p for a, b in combinations(values, 2)})
     best, *others = groups
     return {name: corrected[best, name] for name in others}
 
 
-def welch_test(a: list[float], b: list[float]) -> float:
-    """Return the p-value of Welch's t-test, NaN if it is undefined."""
+def welch_test(a: Sequence[float], b: Sequence[float]) -> WelchTest:
+    """Test the difference of two means by Welch's t-test, which does not assume equal variances.
+
+    With s_i^2 the sample variance (divisor n_i - 1) and v_i = s_i^2 / n_i:
+    t = (mean_a - mean_b) / sqrt(v_a + v_b) has Student's distribution with
+    (v_a + v_b)^2 / (v_a^2 / (n_a - 1) + v_b^2 / (n_b - 1)) degrees of freedom (Welch-Satterthwaite).
+
+    Source: B. L. Welch, The generalization of "Student's" problem when several different population variances are
+    involved, Biometrika 34 (1947).
+
+    Args:
+        a: The values of one group.
+        b: The values of the other group.
+
+    Returns:
+        The result for mean_a - mean_b. All numbers are NaN if a group has fewer than two values. If neither group
+        varies, p is 1 for equal means and 0 otherwise, and the interval has no width.
+    """
     if min(len(a), len(b)) < 2:
-        return math.nan
+        return WelchTest(math.nan, math.nan, math.nan, math.nan)
+    difference = statistics.fmean(a) - statistics.fmean(b)
     if len(set(a)) == len(set(b)) == 1:
-        return 1.0 if a[0] == b[0] else 0.0
+        return WelchTest(difference, difference, difference, 1.0 if a[0] == b[0] else 0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # scipy warns of nearly equal values
-        return float(stats.ttest_ind(a, b, equal_var=False).pvalue)
+        test = stats.ttest_ind(a, b, equal_var=False)
+        interval = test.confidence_interval(CONFIDENCE)
+    return WelchTest(difference, float(interval.low), float(interval.high), float(test.pvalue))
+
+
+def holm_correction(p_values: Mapping[Key, float]) -> dict[Key, float]:
+    """Correct the p-values of a family of tests, so that its family-wise error rate holds.
+
+    With the m p-values in ascending order, the i-th (from 1) becomes max over j <= i of min(1, (m - j + 1) p_j).
+
+    Source: S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6
+    (1979).
+
+    Args:
+        p_values: The p-value of each test. NaN is a test that was not made: it stays NaN and does not count.
+
+    Returns:
+        The corrected p-values, in the order of the argument.
+    """
+    tested = sorted((key for key, p in p_values.items() if not math.isnan(p)), key=lambda key: p_values[key])
+    corrected, largest = dict(p_values), 0.0
+    for i, key in enumerate(tested):
+        largest = max(largest, min(1.0, (len(tested) - i) * p_values[key]))
+        corrected[key] = largest
+    return corrected

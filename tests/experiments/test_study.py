@@ -188,6 +188,20 @@ def test_study_is_run_once_and_completed_when_called_again(tiny, monkeypatch):
     ]
     assert "| rates | optimizer.lr=0.001 | 4 | " in (folder / "table.md").read_text()
 
+    # the files are made again from runs.csv and curves.csv, without a run
+    files = {path.name: path.read_bytes() for path in folder.glob("*") if path.suffix in (".csv", ".md")}
+    (folder / "contrasts.csv").unlink()
+    (folder / "table.md").unlink()
+    monkeypatch.setattr(study.sys, "argv", ["study", "tiny", "--from-csv"])
+    study.main()
+    assert len(calls) == 3
+    assert {name: (folder / name).read_bytes() for name in files} == files
+    monkeypatch.setattr(study.sys, "argv", ["study", "tiny/sweep", "--from-csv"])
+    with pytest.raises(SystemExit) as end:
+        study.main()
+    assert end.value.code == 2
+    monkeypatch.setattr(study.sys, "argv", ["study", "tiny"])
+
     # the metrics of a run that has not learned are not used
     monkeypatch.setattr(runs, "MIN_COVERAGE", 0.1)
     with pytest.raises(SystemExit):

@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from dcgan.runs.statistics import SeedStatistics, find_runs, group_runs, p_values_against_best, rank_groups
+from dcgan.runs.statistics import (
+    SeedStatistics,
+    WelchTest,
+    find_runs,
+    group_runs,
+    holm_correction,
+    p_values_against_best,
+    rank_groups,
+    welch_test,
+)
 from tests.runs.summary_files import write_run, write_sweep
 
 
@@ -84,6 +93,65 @@ def test_interval_is_that_of_students_t():
     assert metric.mean - metric.half_width == pytest.approx(low)
     assert metric.mean + metric.half_width == pytest.approx(high)
     assert math.isnan(SeedStatistics((4.0,)).half_width)
+
+
+def test_welch_test_has_the_numbers_of_its_formulas():
+    """The means are 5 and 2, the sample variances 26 / 3 and 1."""
+    test = welch_test([2.0, 3.0, 7.0, 8.0], [1.0, 2.0, 3.0])
+    squared_errors = (26 / 3 / 4, 1 / 3)
+    error = math.sqrt(sum(squared_errors))
+    freedom = sum(squared_errors) ** 2 / (squared_errors[0] ** 2 / 3 + squared_errors[1] ** 2 / 2)
+    assert freedom == pytest.approx(27 / 7)  # Student's test has 5
+    assert test.difference == pytest.approx(3)
+    assert test.p == pytest.approx(2 * stats.t.sf(3 / error, freedom))
+    half_width = stats.t.ppf(0.975, freedom) * error
+    assert (test.low, test.high) == pytest.approx((3 - half_width, 3 + half_width))
+
+
+def test_welch_test_is_that_of_scipy_and_turns_its_sign_with_the_groups():
+    a, b = (1.0, 2.0, 4.0), (6.0, 7.0, 9.0, 30.0)
+    expected = stats.ttest_ind(a, b, equal_var=False)
+    test, reverse = welch_test(a, b), welch_test(b, a)
+    assert test.p == pytest.approx(expected.pvalue)
+    assert test.p == reverse.p
+    assert (test.low, test.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert (test.difference, test.low, test.high) == pytest.approx((-reverse.difference, -reverse.high, -reverse.low))
+    assert abs(test.p - stats.ttest_ind(a, b).pvalue) > 0.01  # not the pooled variance
+
+
+def test_welch_test_of_single_and_constant_values(recwarn):
+    assert all(map(math.isnan, vars(welch_test([1.0], [1.0, 2.0])).values()))
+    assert all(map(math.isnan, vars(welch_test([1.0, 2.0], [])).values()))
+    assert welch_test([1.0, 1.0], [1.0, 1.0, 1.0]) == WelchTest(0.0, 0.0, 0.0, 1.0)
+    assert welch_test([3.0, 3.0], [1.0, 1.0, 1.0]) == WelchTest(2.0, 2.0, 2.0, 0.0)
+    one_varies = welch_test([400.0, 500.0, 600.0], [1000.0, 1000.0])
+    # that of one sample against 1,000: t = -500 / (100 / sqrt(3)), with 2 degrees of freedom
+    alone = stats.ttest_1samp([400, 500, 600], 1000)
+    assert one_varies.p == pytest.approx(alone.pvalue)
+    low, high = alone.confidence_interval(0.95)
+    assert (one_varies.low, one_varies.high) == pytest.approx((low - 1000, high - 1000))
+    assert not recwarn
+
+
+def test_holm_correction_of_a_worked_example():
+    """The factors are 4, 3, 2 and 1. 2 * 0.03 = 0.06 is above 0.04 * 1, which is raised to it."""
+    p = {"b": 0.04, "a": 0.01, "none": math.nan, "d": 0.005, "c": 0.03}
+    corrected = holm_correction(p)
+    assert list(corrected) == list(p)
+    assert math.isnan(corrected.pop("none"))  # and does not count as a test
+    assert corrected == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
+    assert holm_correction({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0}
+    assert holm_correction({"alone": 0.03}) == {"alone": 0.03}
+    assert holm_correction({}) == {}
+
+
+def test_holm_correction_keeps_the_order_and_lowers_no_p_value():
+    p = dict(enumerate(stats.uniform.rvs(size=50, random_state=0) ** 4))
+    corrected = holm_correction(p)
+    order = sorted(p, key=p.__getitem__)
+    assert [corrected[i] for i in order] == sorted(corrected.values())
+    assert all(p[i] <= corrected[i] <= min(1, 50 * p[i]) for i in p)  # at most Bonferroni's
+    assert corrected[order[0]] == pytest.approx(50 * p[order[0]])
 
 
 def test_groups_are_ranked_and_tested_with_holms_correction():
