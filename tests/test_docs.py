@@ -1,6 +1,7 @@
-"""The examples of docs/extending.md are those that tests/extension tests."""
+"""The examples of docs/extending.md are those that tests/extension tests; the page of all keys is up to date."""
 
 import re
+import runpy
 from pathlib import Path
 
 ROOT = Path(__file__).parent
@@ -19,3 +20,10 @@ def test_each_kind_of_part_is_on_the_extending_page():
     page = (ROOT.parent / "docs" / "extending.md").read_text()
     for folder in (ROOT / "extension" / "conf").iterdir():
         assert folder.name in page.lower()
+
+
+def test_configuration_page_is_generated_from_the_current_configs():
+    module = runpy.run_path(str(ROOT.parent / "docs" / "configuration.py"))
+    page = module["page"]()
+    assert (ROOT.parent / "docs" / "configuration.md").read_text() == page, "run python docs/configuration.py"
+    assert re.findall(r"\| `[\w.]+` \|  \|", page) == []  # each option is described
