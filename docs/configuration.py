@@ -30,8 +30,8 @@ All keys and options of the commands, generated from `conf/` and the docstrings.
 summary, and `python -m dcgan.train ... --cfg job` prints the complete configuration of a command.
 
 `group=option` selects an option: `python -m dcgan.train model=upsample_conv loss=hinge`. `key=value` sets a key, also
-one of an option: `loss.label_smoothing=0.1`. `+key=value` adds one that the option's class takes and the config does not
-list.
+one of an option: `loss.label_smoothing=0.1`. `+key=value` adds one that the option's class takes, but the config does
+not list.
 """
 ENDING = """
 Your own options go into a folder of your own: [extending](extending.md).
