@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test study bench torture gpu-check check lock
+.PHONY: help install demo test docs study bench torture gpu-check check lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 11
@@ -25,6 +25,10 @@ demo: install ## train on the CPU for about two minutes, until digits are readab
 
 test: check ## make check, then all tests but those that need a GPU, which make gpu-check runs
 	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+
+docs: install ## build the documentation into site/; broken links and anchors are errors
+	$(BIN)/python docs/configuration.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 gpu-check: install ## check and measure every GPU path on one GPU (eight minutes)
 	$(BIN)/python -m experiments.gpu.check
