@@ -2,7 +2,13 @@
 
 import re
 import runpy
+import shlex
 from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+import dcgan.runs.sweeps  # noqa: F401  # the resolvers of the configs
 
 ROOT = Path(__file__).parent
 BLOCK = re.compile(r"```(?:python|yaml)\n(.*?)```", re.DOTALL)
@@ -27,3 +33,22 @@ def test_configuration_page_is_generated_from_the_current_configs():
     page = module["page"]()
     assert (ROOT.parent / "docs" / "configuration.md").read_text() == page, "run python docs/configuration.py"
     assert re.findall(r"^\| `\w+` \|  \|", page, re.MULTILINE) == []  # each option is described
+
+
+COMMAND = re.compile(r"python -m dcgan\.(train|sample|evaluate|export) ([^`\n]*)")
+PAGES = [ROOT.parent / "README.md", *(ROOT.parent / "docs").glob("*.md")]
+NOT_COMPOSED = ("...", "--", "-m ", "mlflow", "checkpoint=CKPT mode=data")
+
+
+def documented_commands():
+    """Yield the command and its overrides of each command of the documentation that stands alone."""
+    for page in PAGES:
+        for command, rest in COMMAND.findall(page.read_text().replace("\\\n", " ")):
+            if not any(part in rest for part in NOT_COMPOSED):
+                yield command, shlex.split(rest, comments=True)
+
+
+@pytest.mark.parametrize(("command", "overrides"), list(documented_commands()), ids=lambda value: " ".join(value))
+def test_documented_command_has_existing_keys_and_options(command, overrides):
+    with initialize_config_dir(str(ROOT.parent / "conf"), version_base="1.3"):
+        compose(command, overrides)
