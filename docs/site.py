@@ -1,4 +1,4 @@
-"""A hook of mkdocs: the pages of the site are the Markdown files of the repository, with the files that they link to."""
+"""A hook of mkdocs: the pages of the site are the Markdown files of the repository, and the files that they link to."""
 
 import subprocess
 from pathlib import Path
