@@ -13,7 +13,9 @@ from dcgan.data.torchvision import MissingDataError
 
 def main() -> None:
     with initialize_config_dir(str(command.CONF), version_base="1.3"):
-        config = compose("train", overrides=[command.quote_path(a) for a in sys.argv[1:] if a.startswith("data.root=")])
+        config = compose(
+            "train", overrides=[command.clean_override(a) for a in sys.argv[1:] if a.startswith("data.root=")]
+        )
     data = "mnist"
     try:
         instantiate(config.data).prepare_data()

@@ -27,9 +27,10 @@ def sample(cfg: DictConfig) -> None:
     job = HydraConfig.get()
     name, overrides = job.runtime.choices["mode"], list(job.overrides.task)
     mode = build(cfg, "sampling_mode", SamplingMode)
-    out = Path(cfg.out if cfg.out is not None else f"{name}.png")
-    check_output_path(out, SUFFIXES)
     checkpoint = Path(cfg.checkpoint) if cfg.checkpoint else None
+    folder = Path() if checkpoint is None else checkpoint.parent
+    out = Path(cfg.out) if cfg.out is not None else folder / f"{name}.png"
+    check_output_path(out, SUFFIXES)
 
     def load_data() -> BaseDataModule:
         from dcgan.checkpoints.io import read_checkpoint

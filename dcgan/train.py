@@ -32,6 +32,7 @@ from dcgan.runs.run_dir import (
     lock_run_dir,
     reject_changed_settings,
     reject_existing_checkpoints,
+    remove_if_empty,
     resumes_in_place,
     run_dir_of,
 )
@@ -136,6 +137,7 @@ def task(cfg: DictConfig) -> float:
             return objective_value(summary, cfg.objective) if summary else math.inf
         except Exception as error:
             if job.mode != RunMode.MULTIRUN or hasattr(error, "exit_code"):  # a signal stops the sweep, too
+                remove_if_empty(Path(job.runtime.output_dir))
                 command.fail(error)
             # the other jobs continue; SweepReport lists the failures at the end
             failure = Path(job.runtime.output_dir) / FAILURE
@@ -147,9 +149,9 @@ def task(cfg: DictConfig) -> float:
 
 def prepare(arguments: list[str]) -> list[str]:
     """Add what Hydra must know before it creates a folder: that of a resumed run, or the name of a sweep."""
+    arguments = [command.clean_override(argument) for argument in arguments]
     parsed = get_args_parser().parse_known_args(arguments)[0]
     given = {key: value.strip("'\"") for key, _, value in (override.partition("=") for override in parsed.overrides)}
-    arguments = [command.quote_path(argument) for argument in arguments]
     if parsed.multirun:
         return name_sweep(arguments)
     path = given.get("ckpt_path", "null")
@@ -160,7 +162,7 @@ def prepare(arguments: list[str]) -> list[str]:
     if "hydra.run.dir" in given:
         return arguments
     if folder := run_dir_of(Path(path)):
-        return [*arguments, command.quote_path(f"hydra.run.dir={folder}")]
+        return [*arguments, command.clean_override(f"hydra.run.dir={folder}")]
     if launcher_rank() > 0 and has_several_processes(compose_config(parsed.overrides)):
         # this rank writes nothing; the folder of rank 0 has the time in its name, which is unknown here
         return [*arguments, "hydra.run.dir=."]

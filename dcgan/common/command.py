@@ -1,23 +1,27 @@
 """Shared by all commands: find the config folder, run a command, report its errors."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import hydra
 from hydra._internal.utils import get_args_parser
-from hydra.errors import ConfigCompositionException
+from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import DictConfig
 
 from dcgan.common.errors import UserError, explain
 from dcgan.common.output_streams import lenient_output
-from dcgan.common.overrides import explain_unknown_key
+from dcgan.common.overrides import explain_unknown_key, explain_unknown_option
 
 PACKAGE = Path(__file__).parents[1]
 # in a wheel the configs are inside the package, in a checkout next to it
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
-PATH_KEYS = ("ckpt_path", "checkpoint", "samples", "out", "folder", "z", "data.root", "hydra.run.dir")
+CHECKPOINT_KEYS = ("ckpt_path", "checkpoint", "init_from")
+PATH_KEYS = (*CHECKPOINT_KEYS, "samples", "out", "folder", "z", "data.root", "data.cache_dir", "hydra.run.dir")
+WHOLE_FLOAT = re.compile(r"\d+(\.\d*)?[eE]\+?\d{1,2}")  # such as 1e3
+COUNT_KEYS = ("max_steps", "max_epochs", "n", "steps", "data.limit", "metrics.n")
 
 
 def run(command: Callable[[], object], config_name: str) -> None:
@@ -27,7 +31,10 @@ def run(command: Callable[[], object], config_name: str) -> None:
         try:
             command()
         except ConfigCompositionException as error:
-            sentence = explain_unknown_key(error, str(CONF), config_name, sys.argv[1:])
+            if isinstance(error, MissingConfigException):
+                sentence = explain_unknown_option(error)
+            else:
+                sentence = explain_unknown_key(error, str(CONF), config_name, sys.argv[1:])
             fail(error if sentence is None else UserError(sentence))
         except Exception as error:
             fail(error)
@@ -68,7 +75,7 @@ def main(
             fail(error)
 
     def command() -> None:
-        sys.argv[1:] = [quote_path(argument) for argument in prepare(group_overrides(sys.argv[1:]))]
+        sys.argv[1:] = [clean_override(argument) for argument in prepare(group_overrides(sys.argv[1:]))]
         task()
 
     run(command, config_name)
@@ -87,10 +94,20 @@ def reject_multirun(arguments: list[str]) -> list[str]:
     return arguments
 
 
-def quote_path(argument: str) -> str:
-    """Quote the value of an override that is a path, as Hydra's grammar rejects many characters, such as "="."""
+def clean_override(argument: str) -> str:
+    """Return an override in the form that Hydra's grammar and the config expect.
+
+    "~" is the home directory, a run's folder stands for its last checkpoint, and a count may be 1e3. Paths are quoted,
+    because the grammar rejects many characters, such as "=".
+    """
     key, _, value = argument.partition("=")
-    if key in PATH_KEYS and value not in ("", "null") and value[0] not in "'\"":
-        escaped = value.replace("'", "\\'")
-        return f"{key}='{escaped}'"
-    return argument
+    if key in COUNT_KEYS and WHOLE_FLOAT.fullmatch(value) and float(value).is_integer():
+        return f"{key}={int(float(value))}"
+    if key not in PATH_KEYS or value in ("", "null") or value[0] in "'\"":
+        return argument
+    path = str(Path(value).expanduser()) if value.startswith("~") else value
+    last = Path(path, "checkpoints", "last.ckpt")
+    if key in CHECKPOINT_KEYS and last.is_file():
+        path = str(last)
+    escaped = path.replace("'", "\\'")
+    return f"{key}='{escaped}'"

@@ -6,13 +6,17 @@ from difflib import get_close_matches
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from dcgan.common.config_tree import flat_items, is_within, leaves, select
 from dcgan.common.errors import UserError
 
 UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
+UNKNOWN_OPTION = re.compile(
+    r"Could not find '(?P<group>\w+)/(?P<option>[^']+)'\s+Available options in '(?P=group)':\n"
+    r"(?P<options>(?:\t\S+\n?)+)"
+)
 KEY_IN_INTERPOLATION = re.compile(r"[A-Za-z_][\w.]*")
 
 
@@ -45,6 +49,17 @@ def explain_unknown_key(
     tree: Any = OmegaConf.to_container(cfg, resolve=False)
     keys = [key for key, _ in flat_items(tree) if not key.startswith("hydra.")]
     return unknown_key(found[1], [*keys, *groups])
+
+
+def explain_unknown_option(error: MissingConfigException) -> str | None:
+    """Return a sentence with a suggestion for Hydra's error about an unknown option, None for its other errors."""
+    found = UNKNOWN_OPTION.search(str(error))
+    if found is None:
+        return None
+    options = found["options"].split()
+    similar = get_close_matches(found["option"], options, n=1, cutoff=0.5)
+    suggestion = f": did you mean {found['group']}={similar[0]}?" if similar else ":"
+    return f"there is no {found['group']}={found['option']}{suggestion} options: {', '.join(options)}"
 
 
 def reject_unread_overrides(cfg: DictConfig, overrides: Iterable[str], groups: Iterable[str], roots: list[str]) -> None:

@@ -1,8 +1,9 @@
 """A run's folder: its files, its lock, and what a new or resumed run must not overwrite."""
 
+import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,18 @@ def lock_run_dir(run_dir: Path) -> Iterator[None]:
             for path in run_dir.glob(pattern):
                 path.unlink(missing_ok=True)
         yield
+
+
+def remove_if_empty(run_dir: Path) -> None:
+    """Remove the folder of a run that was rejected when it had only its config, and empty parents below here."""
+    if not run_dir.is_dir() or {path.name for path in run_dir.iterdir()} - {".hydra"}:
+        return
+    shutil.rmtree(run_dir, ignore_errors=True)
+    here = Path.cwd()
+    with suppress(OSError):  # one of them is not empty
+        for parent in run_dir.absolute().parents:
+            if here in parent.parents:
+                parent.rmdir()
 
 
 def run_dir_of(checkpoint: Path) -> Path | None:

@@ -112,7 +112,7 @@ def train(
         if distributed.is_initialized():
             distributed.destroy_process_group()  # gloo's threads could abort the exit of the interpreter
         if trainer.is_global_zero:
-            print_outcome(context.console, run_dir, gan.step)
+            print_outcome(context.console, run_dir, gan.step, find_callback(trainer, RunSummary).summary)
             signals.raise_if_interrupted()
         return find_callback(trainer, RunSummary).summary
 

@@ -14,7 +14,7 @@ from tests.run_files import RUN, different_tensors, weights, write_grey_pictures
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["model=nonsense"], "Could not find 'model/nonsense'"),
+        (["model=nonsense"], "there is no model=nonsense: options: bilinear_conv"),
         (["nonsense=1"], "there is no key nonsense"),
         (["model.nonsense=1"], "there is no key model.nonsense"),
         (["optimizer.lr=-1"], "Invalid learning rate: -1 (config key optimizer.discriminator)"),

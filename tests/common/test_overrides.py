@@ -41,6 +41,26 @@ def test_unknown_key_is_rejected_with_a_suggestion(dcgan_train, override, messag
     assert outcome.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss=hnge", "there is no loss=hnge: did you mean loss=hinge? options: hinge, least_squares,"),
+        ("loss=xyzzy", "there is no loss=xyzzy: options: hinge, least_squares,"),
+        ("experiment=fas", "there is no experiment=fas: did you mean experiment=fast? options:"),
+    ],
+)
+def test_unknown_option_is_rejected_with_a_suggestion(dcgan_train, override, message):
+    outcome = dcgan_train(override, "hydra.run.dir=run")
+    assert outcome.code == 1
+    assert outcome.err.startswith(f"error: {message}")
+    assert outcome.err.count("\n") == 1
+
+
+def test_rejected_command_leaves_no_folder(dcgan_train, tmp_path):
+    assert dcgan_train("model.base_channels=0", "hydra.run.dir=a/b/c").code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_shortest_key_with_the_same_last_name_is_suggested():
     assert "did you mean a.lr?" in unknown_key("lr", ["a.b.lr", "a.lr", "lrs"])
 

@@ -46,16 +46,28 @@ def print_summary(trainer: L.Trainer, gan: GAN) -> None:
             context.console.print(f"{name:<14} {value}", highlight=False)
 
 
-def print_outcome(console: Console, run_dir: Path, step: int) -> None:
-    """Print the number of steps, the path of the last samples, and the command that opens TensorBoard."""
+def print_outcome(console: Console, run_dir: Path, step: int, summary: dict[str, Any]) -> None:
+    """Print the number of steps, the metrics, the time, the last samples, and the command that opens TensorBoard."""
     tensorboard = Path(sys.executable).with_name("tensorboard")
     command = shorten_path(tensorboard) if tensorboard.exists() else "tensorboard"
     console.print(f"done after {step} steps")
+    metrics = summary.get("metrics", {})
+    shown = [f"{name} {metrics[name]:.4g}" for name in metrics if is_shown(name) and metrics[name] is not None]
+    if shown:
+        console.print(f"metrics      {', '.join(shown)}", highlight=False)
+    if "wall_seconds" in summary:
+        seconds = f"{summary['wall_seconds']:.0f} s of training, {summary['metrics_seconds']:.0f} s of measurements"
+        console.print(f"time         {seconds}", highlight=False)
     samples = sorted((run_dir / "samples").glob("step_*.png"))
     if samples:
         console.print(f"samples      {shorten_path(samples[-1])}")
     console.print(f"TensorBoard  {shorten_path(run_dir)}; open it with")
     console.print(f"             {command} --logdir {shorten_path(run_dir)}")
+
+
+def is_shown(metric: str) -> bool:
+    """Return True for the metrics that are printed at the end of a run, in the features of each extractor."""
+    return metric.startswith(("frechet", "coverage")) or metric in ("classes", "cb2")
 
 
 class ProgressBar(L.Callback):

@@ -59,7 +59,14 @@ def test_outcome_names_samples_and_the_tensorboard_command(tmp_path, monkeypatch
     (tmp_path / "run" / "samples").mkdir(parents=True)
     for step in (5, 7):
         (tmp_path / "run" / "samples" / f"step_{step:06d}.png").touch()
-    print_outcome(console, tmp_path / "run", 7)
+    metrics = {"frechet": 1.23456, "kid": 1.0, "coverage_random_conv": 0.5, "cb2": None, "loss_d": 1.0}
+    summary = {"metrics": metrics, "wall_seconds": 60.4, "metrics_seconds": 5.0}
+    print_outcome(console, tmp_path / "run", 7, summary)
     lines = console.file.getvalue().splitlines()
-    assert lines[:2] == ["done after 7 steps", "samples      run/samples/step_000007.png"]
+    assert lines[:4] == [
+        "done after 7 steps",
+        "metrics      frechet 1.235, coverage_random_conv 0.5",
+        "time         60 s of training, 5 s of measurements",
+        "samples      run/samples/step_000007.png",
+    ]
     assert lines[-1].endswith("tensorboard --logdir run")
