@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test docs study bench torture gpu-check check lock
+.PHONY: help install demo test pytest docs study bench torture gpu-check check lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 11
@@ -23,7 +23,9 @@ install: .venv/installed ## create .venv from the lock file (exact versions with
 demo: install ## train on the CPU for about two minutes, until digits are readable
 	@$(BIN)/python -m dcgan.demo
 
-test: check ## make check, then all tests but those that need a GPU, which make gpu-check runs
+test: check pytest ## make check, then make pytest
+
+pytest: install ## all tests but those that need a GPU, which make gpu-check runs
 	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 docs: install ## build the documentation into site/; broken links and anchors are errors
