@@ -6,9 +6,10 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-FOLDERS = ("docs", "experiments")
+FOLDERS = ("docs", "experiments", "dcgan")
 SUFFIXES = (".md", ".png", ".gif", ".csv", ".jsonl", ".yaml", ".py")
 TOP = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "LICENSE", "CITATION.cff")
+TOP += ("pyproject.toml", "requirements.lock")
 
 
 def on_files(files: Files, config: Any) -> Files:
