@@ -18,7 +18,9 @@ from dcgan.runs.search.space import SearchSpace, distribution, override_text
 from dcgan.runs.search.study import open_study, repair_journal
 from dcgan.training.run import train as run_training
 from tests.conftest import TINY
+from tests.processes import run_forked
 from tests.run_files import different_tensors, weights
+from tests.runs.test_sweeps import FORKED_JOBS
 
 SWEEP = Path("runs/sweeps/mine")
 JOBS = [*TINY, "trainer=cpu", "samples.steps=[0]", "log.every_n_steps=2", "max_steps=4", "sweep.name=mine"]
@@ -321,6 +323,33 @@ def test_search_without_a_trial_that_starts_ends_early(search):
     assert "Traceback" not in outcome.err
 
 
+def test_parallel_trials_report_and_are_pruned_in_their_own_processes(tmp_path, mnist_root):
+    (tmp_path / "forked_jobs.py").write_text(FORKED_JOBS)
+    (tmp_path / "conf" / "search").mkdir(parents=True)
+    pruner = {"_target_": "optuna.pruners.ThresholdPruner", "upper": 1e-3, "n_warmup_steps": 0}
+    sweeper = {"n_trials": 2, "params": SPACE, "pruner": pruner, "prune_by": "train/loss_d"}
+    content = {"defaults": [{"override /hydra/sweeper": "optuna"}], "hydra": {"sweeper": sweeper}}
+    (tmp_path / "conf" / "search" / "tiny.yaml").write_text(f"# @package _global_\n{json.dumps(content)}")
+    command = ["forked_jobs.py", "-m", "--config-dir", "conf", "search=tiny", *JOBS, *LOSS, "hydra/launcher=joblib"]
+    done = run_forked(*command, "hydra.launcher.n_jobs=2", folder=tmp_path, DCGAN_DATA_DIR=str(mnist_root))
+    assert states(tmp_path / SWEEP) == ["PRUNED"] * 2, done.stderr
+    assert done.returncode == 1
+    assert "no trial of the search is complete" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert all((tmp_path / SWEEP / f"trial_{i:04}" / "checkpoints" / "last.ckpt").exists() for i in range(2))
+
+
+def test_search_fast_runs(dcgan_train):
+    overrides = ["experiment=search_fast", "metrics.every_n_steps=2", "hydra.sweeper.n_trials=2"]
+    outcome = dcgan_train("-m", *JOBS, *overrides)
+    assert outcome.code == 0, outcome.err
+    assert states() == ["COMPLETE"] * 2
+    assert "loss" in trials()[0].params
+    summary = json.loads((SWEEP / "trial_0001" / "summary.json").read_text())
+    assert summary["config"]["data"]["batch_size"] == 8
+    assert summary["choices"]["model"] == "upsample_conv"
+
+
 # --- mistakes
 
 
@@ -376,8 +405,21 @@ def test_metric_that_is_never_reported_stops_the_search(search, overrides, sweep
     assert len(trials()) == 1
 
 
-def test_wrong_sampler_is_rejected(search):
-    check_sentence(search(SPACE, "hydra.sweeper.sampler._target_=optuna.samplers.Nonsense"), "Nonsense")
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["hydra.sweeper.sampler._target_=optuna.samplers.Nonsense"], "Nonsense"),
+        (["+hydra.sweeper.sampler.nonsense=1"], "nonsense"),
+        (["hydra.sweeper.pruner={_target_:optuna.pruners.MedianPruner,nonsense:1}"], "nonsense"),
+    ],
+    ids=["class", "argument", "pruner"],
+)
+def test_wrong_sampler_or_pruner_is_rejected_before_the_first_trial(search, overrides, sentence):
+    outcome = search(SPACE, *overrides)
+    assert outcome.code == 1
+    assert sentence in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not SWEEP.exists()
 
 
 def test_commands_start_without_optuna():

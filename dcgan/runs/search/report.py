@@ -94,6 +94,8 @@ def search_plot(trials: list[FrozenTrial], importance: dict[str, float], objecti
             color="#cc6677",
             label="best so far",
         )
+    if all(value > 0 for trial in trials for value in trial.values or ()):
+        left.set_yscale("log")  # a diverging trial is far worse than the others
     left.set(xlabel="trial", ylabel=f"{objective} (minimized)")
     left.legend(fontsize=8)
     right.barh(range(len(importance)), list(importance.values()), color="#4477aa")

@@ -103,9 +103,12 @@ class OptunaSweeper(Sweeper):
         self.reject_unknown(arguments, space)
         common = sorted(argument for argument in arguments if not is_within(override_key(argument), FREE_KEYS))
         settings = {"objective": objective, "params": self.params, "overrides": common}
-        with name_config_key("hydra.sweeper"):
-            create_sampler = require_callable("sampler", instantiate(self.sampler))
-            instantiate(self.pruner)  # finds bad settings before the first job
+        # find bad settings before the first job
+        with name_config_key("hydra.sweeper.sampler"):
+            create_sampler = require_callable("the sampler", instantiate(self.sampler))
+            create_sampler(seed=self.seed)
+        with name_config_key("hydra.sweeper.pruner"):
+            instantiate(self.pruner)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         with Search(folder, space, create_sampler, self.seed, self.n_trials, settings) as search:
