@@ -23,9 +23,10 @@ from dcgan.checkpoints.safe_instantiate import trust
 from dcgan.common import command
 from dcgan.common.atomic_files import write_text
 from dcgan.common.distributed import exit_with_sweep, has_several_processes, launcher_rank, rank
-from dcgan.common.errors import UserError, explain
+from dcgan.common.errors import PrunedRun, UserError, explain
 from dcgan.common.output_streams import lenient_output
 from dcgan.common.overrides import reject_unread_overrides
+from dcgan.runs.objective import objective_value
 from dcgan.runs.run_dir import (
     FAILURE,
     SUMMARY,
@@ -101,23 +102,6 @@ def run_job(cfg: DictConfig, job: Any) -> dict[str, Any]:
         return train(cfg, run_dir, choices, gpu, resume)
 
 
-def objective_value(summary: dict[str, Any], name: str) -> float:
-    """Return the final value of a metric for an optimizer that minimizes, infinity if it is undefined.
-
-    A metric of features is that of the first ones, unless its name ends in theirs, such as frechet_inception.
-
-    A metric of which higher is better is negated; of one of which zero is best, the absolute value counts.
-    """
-    from dcgan.metrics.base import value_name
-
-    names = [value_name(name, space) for space in summary.get("features", {})]
-    name = next((candidate for candidate in names if candidate in summary["metrics"]), name)
-    value, better = summary["metrics"].get(name), summary["better"].get(name, "lower")
-    if value is None:
-        return math.inf
-    return {"higher": -value, "zero": abs(value)}.get(better, value)
-
-
 def gpu_of_job(cfg: DictConfig, number: int) -> int | None:
     """Return the GPU of a sweep's job: jobs take turns if there are several GPUs. None: the trainer decides."""
     import torch
@@ -129,12 +113,15 @@ def gpu_of_job(cfg: DictConfig, number: int) -> int | None:
 
 @hydra.main(version_base="1.3", config_path=str(command.CONF), config_name="train")
 def task(cfg: DictConfig) -> float:
-    """Return the value of the objective to Hydra's sweeper. Of a failed job it is infinity."""
+    """Return the value of the objective to Hydra's sweeper. Of a failed or pruned job it is infinity."""
     job = HydraConfig.get()
     with exit_with_sweep(), lenient_output():  # a worker of a parallel sweep does not start in `main`
         try:
             summary = run_job(cfg, job)
             return objective_value(summary, cfg.objective) if summary else math.inf
+        except PrunedRun as pruned:
+            print(f"pruned       {Path(job.runtime.output_dir).name}: {pruned}")
+            return math.inf
         except Exception as error:
             if job.mode != RunMode.MULTIRUN or hasattr(error, "exit_code"):  # a signal stops the sweep, too
                 remove_if_empty(Path(job.runtime.output_dir))

@@ -16,6 +16,12 @@ class UserError(Exception):
     """
 
 
+class SweepError(UserError):
+    """A mistake that all jobs of a sweep have in common. It stops the sweep."""
+
+    exit_code = 1
+
+
 class CollectiveError(UserError):
     """An error that all ranks raise at the same step. Ranks other than 0 set `silent` and print nothing."""
 
@@ -24,6 +30,10 @@ class CollectiveError(UserError):
 
 class NonFiniteError(CollectiveError):
     """A loss, a gradient or a weight is NaN or infinite."""
+
+
+class PrunedRun(CollectiveError):
+    """A search has stopped the run because other settings are better. Its state is saved. It is no failure."""
 
 
 def first_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ IGNORED_ON_RESUME = (
     *("logger", "callbacks", "log", "checkpoints", "health", "evaluator", "features", "data.root", "data.cache_dir"),
 )
 IGNORED_KEYS = (*IGNORED_ON_RESUME, "samples", "metrics.every_n_steps", "trainer.accelerator", "trainer.strategy")
-IGNORED_GROUPS = ("trainer", "evaluator", "features")  # but precision and number of processes are compared
+IGNORED_GROUPS = ("trainer", "evaluator", "features", "search")  # but precision and number of processes are compared
 
 
 def flatten(tree: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from dcgan.runs.config_diff import IGNORED_GROUPS, config_diff
 
 SUMMARY = "summary.json"  # exists once the run is finished
 FAILURE = "failure.txt"  # why a job of a sweep has failed
+PRUNED = "pruned.txt"  # why a run of a search was stopped early
+JOURNAL = "search.journal"  # in the folder of a sweep: the trials of a search
 # temporary files of a killed training; not those of an evaluation, which may still be writing
 LEFTOVERS = ("checkpoints/.*.ckpt.*.tmp", "samples/.*.tmp", ".*.tmp")
 LOCK_SECONDS = 30  # a worker of a killed sweep needs up to 12 to save and end

@@ -15,7 +15,7 @@ from scipy import stats
 
 from dcgan.common.overrides import override_key
 from dcgan.runs.config_diff import IGNORED_GROUPS, flatten, is_ignored
-from dcgan.runs.run_dir import FAILURE, SUMMARY
+from dcgan.runs.run_dir import FAILURE, PRUNED, SUMMARY
 
 CONFIDENCE = 0.95
 Key = TypeVar("Key", bound=Hashable)
@@ -107,9 +107,11 @@ def find_runs(folder: Path, full: bool) -> tuple[list[Run], dict[Path, str]]:
 
 
 def read_run(folder: Path, full: bool) -> Run:
-    """Read the run of a folder. IncomparableRun if it failed, is not finished, or was not evaluated."""
+    """Read the run of a folder. IncomparableRun if it failed, was pruned, is not finished, or was not evaluated."""
     if (folder / FAILURE).exists():
         raise IncomparableRun(f"failed: {(folder / FAILURE).read_text().strip()}")
+    if (folder / PRUNED).exists():
+        raise IncomparableRun((folder / PRUNED).read_text().strip())
     if not (folder / SUMMARY).exists():
         raise IncomparableRun(f"is not finished (no {SUMMARY})")
     source = summary = json.loads((folder / SUMMARY).read_text())

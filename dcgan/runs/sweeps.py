@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from dcgan.runs.run_dir import FAILURE
+from dcgan.runs.run_dir import FAILURE, JOURNAL
 
 MAX_NAME_LENGTH = 120  # file systems allow 255 bytes
 
@@ -72,15 +72,20 @@ def name_sweep(arguments: list[str]) -> list[str]:
 
 
 class SweepReport(Callback):
-    """A callback that reports, at the end of a sweep, which jobs failed: they leave the reason in failure.txt."""
+    """A callback that reports, at the end of a sweep, which jobs failed: they leave the reason in failure.txt.
+
+    In a search, failed jobs are a result, which its sweeper reports, and they do not run again.
+    """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if (Path(config.hydra.sweep.dir) / JOURNAL).exists():
+            return
         for failure in Path(config.hydra.sweep.dir).glob(f"*/{FAILURE}"):
             failure.unlink()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
-        failures = sorted(folder.glob(f"*/{FAILURE}"))
+        failures = [] if (folder / JOURNAL).exists() else sorted(folder.glob(f"*/{FAILURE}"))
         print(f"sweep        {folder}; compare its jobs with tensorboard --logdir {folder}")
         if failures:
             for failure in failures:

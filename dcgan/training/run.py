@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from dcgan.checkpoints.lightning_io import AtomicCheckpointIO
 from dcgan.common.arg_checks import check_int
 from dcgan.common.distributed import check_world_size, exit_with_launcher, has_several_processes
-from dcgan.common.errors import UserError
+from dcgan.common.errors import SweepError, UserError
 from dcgan.common.instantiate import (
     build,
     build_all,
@@ -118,12 +118,12 @@ def train(
 
 
 def check_objective(cfg: DictConfig, trainer: L.Trainer) -> None:
-    """Raise ValueError if a chosen objective is not a metric of this run."""
+    """Raise SweepError if a chosen objective is not a metric of this run."""
     spaces = {JudgeFeatures.name, RandomConv.name, *cfg.features}  # "auto" is one of the first two
     measured = describe(find_callback(trainer, EvaluationCallback).metrics, spaces)
     known = [*measured, *StepMetrics._fields, "images_per_second"]
     if cfg.objective != DEFAULT_OBJECTIVE and cfg.objective not in known:
-        raise ValueError(f"objective must be one of {', '.join(known)}, got {cfg.objective!r}")
+        raise SweepError(f"objective must be one of {', '.join(known)}, got {cfg.objective!r}")
 
 
 def complete_killed_run(trainer: L.Trainer, gan: GAN) -> None:

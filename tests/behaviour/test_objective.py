@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra.experimental.callback import Callback
 
-from dcgan.train import objective_value
+from dcgan.runs.objective import objective_value
 from tests.conftest import TINY
 
 JOBS = [*TINY, "trainer=cpu", "samples.steps=[0]", "max_steps=2", "hydra.sweep.dir=sweep"]

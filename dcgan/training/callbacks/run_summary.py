@@ -17,7 +17,7 @@ from dcgan.gan import GAN
 from dcgan.metrics.compute import describe
 from dcgan.models.layers import count_parameters
 from dcgan.runs.config_diff import flatten, learning_rates
-from dcgan.runs.run_dir import FAILURE, SUMMARY
+from dcgan.runs.run_dir import FAILURE, PRUNED, SUMMARY
 from dcgan.training.callbacks.evaluation import EvaluationCallback
 from dcgan.training.callbacks.metrics_logger import MetricsLogger
 from dcgan.training.callbacks.shared import AttributeStateCallback, uses_tf32
@@ -79,7 +79,8 @@ class RunSummary(AttributeStateCallback):
     def write(self, trainer: L.Trainer, gan: GAN) -> None:
         run_dir = run_context(trainer).run_dir
         self.summary = self.build_summary(trainer, gan)
-        (run_dir / FAILURE).unlink(missing_ok=True)  # of an earlier attempt
+        for name in (FAILURE, PRUNED):  # of an earlier attempt
+            (run_dir / name).unlink(missing_ok=True)
         write_json(run_dir / SUMMARY, self.summary)
 
     def build_summary(self, trainer: L.Trainer, gan: GAN) -> dict[str, Any]:
