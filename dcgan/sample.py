@@ -28,7 +28,7 @@ def sample(cfg: DictConfig) -> None:
     name, overrides = job.runtime.choices["mode"], list(job.overrides.task)
     mode = build(cfg, "sampling_mode", SamplingMode)
     checkpoint = Path(cfg.checkpoint) if cfg.checkpoint else None
-    folder = Path() if checkpoint is None else checkpoint.parent
+    folder = checkpoint.parent if checkpoint is not None and checkpoint.exists() else Path()
     out = Path(cfg.out) if cfg.out is not None else folder / f"{name}.png"
     check_output_path(out, SUFFIXES)
 

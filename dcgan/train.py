@@ -138,7 +138,7 @@ def prepare(arguments: list[str]) -> list[str]:
     """Add what Hydra must know before it creates a folder: that of a resumed run, or the name of a sweep."""
     arguments = [command.clean_override(argument) for argument in arguments]
     parsed = get_args_parser().parse_known_args(arguments)[0]
-    given = {key: value.strip("'\"") for key, _, value in (override.partition("=") for override in parsed.overrides)}
+    given = {key: unquote(value) for key, _, value in (override.partition("=") for override in parsed.overrides)}
     if parsed.multirun:
         return name_sweep(arguments)
     path = given.get("ckpt_path", "null")
@@ -154,6 +154,11 @@ def prepare(arguments: list[str]) -> list[str]:
         # this rank writes nothing; the folder of rank 0 has the time in its name, which is unknown here
         return [*arguments, "hydra.run.dir=."]
     return arguments
+
+
+def unquote(value: str) -> str:
+    """Undo the quotes of `command.clean_override`."""
+    return value.strip("'\"").replace("\\'", "'")
 
 
 def compose_config(overrides: list[str]) -> DictConfig:

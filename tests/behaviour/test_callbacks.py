@@ -15,10 +15,11 @@ EARLY_STOPPING = (
 )
 
 
-def test_every_default_callback_has_its_own_file():
+def test_every_callback_has_its_own_file():
     names = [node["_target_"].split(".")[-2] for node in OmegaConf.load(CONF / "callbacks/default.yaml").values()]
     files = {path.stem for path in Path("dcgan/training/callbacks").glob("*.py")} or set(names)
-    assert {*names, "shared", "__init__"} == files | {"shared", "__init__"}
+    others = {"shared", "__init__", "trial_report"}  # a search adds the last one
+    assert {*names} | others == files | others
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks")  # EarlyStopping is left out

@@ -254,7 +254,7 @@ def installed(tmp_path_factory) -> tuple[Path, Path]:
     """Install a wheel of this checkout into a new environment. Return its folder and that of its commands."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    for name in ("dcgan", "conf"):
+    for name in ("dcgan", "hydra_plugins", "conf"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)

@@ -368,7 +368,7 @@ def test_missing_extra_is_named(search, monkeypatch):
     ("space", "sentence"),
     [
         ({"optimizer.lrr": [1]}, "there is no key optimizer.lrr: did you mean optimizer.lr?"),
-        ({"discriminator": ["avg_pool", "nonsense"]}, "Could not find 'discriminator/nonsense'"),
+        ({"discriminator": ["avg_pool", "nonsense"]}, "there is no discriminator=nonsense: options: avg_pool"),
         ({"optimizer.lr": 1e-3}, "the search space of optimizer.lr must be a list of options, or {low"),
         ({}, "the search space is empty: give search=NAME"),
     ],

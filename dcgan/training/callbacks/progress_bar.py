@@ -54,7 +54,7 @@ def print_outcome(console: Console, run_dir: Path, step: int, summary: dict[str,
     metrics = summary.get("metrics", {})
     shown = [f"{name} {metrics[name]:.4g}" for name in metrics if is_shown(name) and metrics[name] is not None]
     if shown:
-        console.print(f"metrics      {', '.join(shown)}", highlight=False)
+        console.print(f"result       {', '.join(shown)}", highlight=False)
     if "wall_seconds" in summary:
         seconds = f"{summary['wall_seconds']:.0f} s of training, {summary['metrics_seconds']:.0f} s of measurements"
         console.print(f"time         {seconds}", highlight=False)

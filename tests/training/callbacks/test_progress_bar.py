@@ -65,7 +65,7 @@ def test_outcome_names_samples_and_the_tensorboard_command(tmp_path, monkeypatch
     lines = console.file.getvalue().splitlines()
     assert lines[:4] == [
         "done after 7 steps",
-        "metrics      frechet 1.235, coverage_random_conv 0.5",
+        "result       frechet 1.235, coverage_random_conv 0.5",
         "time         60 s of training, 5 s of measurements",
         "samples      run/samples/step_000007.png",
     ]
