@@ -46,15 +46,20 @@ def lock_run_dir(run_dir: Path) -> Iterator[None]:
 
 
 def remove_if_empty(run_dir: Path) -> None:
-    """Remove the folder of a run that was rejected when it had only its config, and empty parents below here."""
-    if not run_dir.is_dir() or {path.name for path in run_dir.iterdir()} - {".hydra"}:
+    """Remove the folder of a run that was rejected when it had only its config, and empty parents below here.
+
+    The working directory stays, and so does a folder that another training has locked.
+    """
+    here, run_dir = Path.cwd(), run_dir.absolute()
+    if run_dir == here or not run_dir.is_dir() or {path.name for path in run_dir.iterdir()} - {".hydra"}:
         return
-    shutil.rmtree(run_dir, ignore_errors=True)
-    here = Path.cwd()
-    with suppress(OSError):  # one of them is not empty
-        for parent in run_dir.absolute().parents:
-            if here in parent.parents:
-                parent.rmdir()
+    record = run_dir / ".hydra"
+    with suppress(OSError):  # it is locked (Timeout is an OSError), or a folder is not empty
+        if record.exists():
+            with FileLock(record / "lock", timeout=0):
+                shutil.rmtree(record)
+        for folder in (run_dir, *(parent for parent in run_dir.parents if here in parent.parents)):
+            folder.rmdir()
 
 
 def run_dir_of(checkpoint: Path) -> Path | None:

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from dcgan.common.atomic_files import write_text
 from dcgan.common.errors import UserError
-from dcgan.runs.run_dir import lock_run_dir, reject_changed_settings
+from dcgan.runs.run_dir import lock_run_dir, reject_changed_settings, remove_if_empty
 from tests.conftest import TINY
 from tests.run_files import RUN, different_tensors, weights
 
@@ -64,3 +64,23 @@ def test_changed_option_is_rejected(tmp_path):
     reject_changed_settings(tmp_path, cfg, {"penalty": "none", "trainer": "gpu", "experiment": "fast"})
     with pytest.raises(UserError, match="was begun with penalty=none, but now penalty=r1"):
         reject_changed_settings(tmp_path, cfg, {"penalty": "r1"})
+
+
+def test_folder_of_another_training_is_not_removed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_dir = tmp_path / "a" / "run"
+    write_text(run_dir / ".hydra" / "config.yaml", "seed: 0")
+    with FileLock(run_dir / ".hydra" / "lock"):
+        remove_if_empty(run_dir)
+        assert (run_dir / ".hydra" / "config.yaml").exists()
+    remove_if_empty(run_dir)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_working_directory_and_folders_with_results_are_not_removed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    remove_if_empty(Path())
+    assert tmp_path.is_dir()
+    write_text(tmp_path / "run" / "metrics.csv", "step")
+    remove_if_empty(tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.csv").exists()
