@@ -25,7 +25,7 @@ from dcgan.common.atomic_files import write_text
 from dcgan.common.distributed import exit_with_sweep, has_several_processes, launcher_rank, rank
 from dcgan.common.errors import PrunedRun, UserError, explain
 from dcgan.common.output_streams import lenient_output
-from dcgan.common.overrides import reject_unread_overrides
+from dcgan.common.overrides import reject_unread_overrides, unquote
 from dcgan.runs.objective import objective_value
 from dcgan.runs.run_dir import (
     FAILURE,
@@ -154,11 +154,6 @@ def prepare(arguments: list[str]) -> list[str]:
         # this rank writes nothing; the folder of rank 0 has the time in its name, which is unknown here
         return [*arguments, "hydra.run.dir=."]
     return arguments
-
-
-def unquote(value: str) -> str:
-    """Undo the quotes of `command.clean_override`."""
-    return value.strip("'\"").replace("\\'", "'")
 
 
 def compose_config(overrides: list[str]) -> DictConfig:

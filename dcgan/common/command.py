@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from dcgan.common.errors import UserError, explain
 from dcgan.common.output_streams import lenient_output
-from dcgan.common.overrides import explain_unknown_key, explain_unknown_option
+from dcgan.common.overrides import explain_unknown_key, explain_unknown_option, quote
 
 PACKAGE = Path(__file__).parents[1]
 # in a wheel the configs are inside the package, in a checkout next to it
@@ -97,8 +97,7 @@ def reject_multirun(arguments: list[str]) -> list[str]:
 def clean_override(argument: str) -> str:
     """Return an override in the form that Hydra's grammar and the config expect.
 
-    "~" is the home directory, a run's folder stands for its last checkpoint, and a count may be 1e3. Paths are quoted,
-    because the grammar rejects many characters, such as "=".
+    "~" is the home directory, a run's folder stands for its last checkpoint, and a count may be 1e3. Paths are quoted.
     """
     key, _, value = argument.partition("=")
     if key in COUNT_KEYS and WHOLE_FLOAT.fullmatch(value) and float(value).is_integer():
@@ -109,5 +108,4 @@ def clean_override(argument: str) -> str:
     last = Path(path, "checkpoints", "last.ckpt")
     if key in CHECKPOINT_KEYS and last.is_file():
         path = str(last)
-    escaped = path.replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    return f"{key}={quote(path)}"

@@ -25,6 +25,16 @@ def override_key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
+def quote(text: str) -> str:
+    """Return a text as a quoted value of Hydra's grammar, which rejects many characters, such as "="."""
+    return "'" + text.replace("'", "\\'") + "'"
+
+
+def unquote(value: str) -> str:
+    """Return the text of a value that may be quoted."""
+    return value.strip("'\"").replace("\\'", "'")
+
+
 def explain_unknown_key(
     error: ConfigCompositionException, config_dir: str, config_name: str, arguments: list[str]
 ) -> str | None:

@@ -38,8 +38,8 @@ class Loss:
         return logits
 
 
-class Minimax(Loss):
-    """The GAN paper's value function, which saturates for G (Goodfellow et al. 2014, equation 1).
+class CrossEntropyLoss(Loss):
+    """Base class of the losses whose discriminator minimizes a cross-entropy with labels of real images.
 
     Args:
         label_smoothing: One-sided: real labels are 1 - label_smoothing (Salimans et al. 2016, section 3.4). In [0, 1).
@@ -49,6 +49,14 @@ class Minimax(Loss):
         check_number("label_smoothing", label_smoothing, 0, 1, brackets="[)")
         self.real_label = 1 - label_smoothing
         self.discriminator_minimum = entropy(self.real_label)
+
+
+class Minimax(CrossEntropyLoss):
+    """The GAN paper's value function, which saturates for G (Goodfellow et al. 2014, equation 1).
+
+    Args:
+        label_smoothing: As in `CrossEntropyLoss`.
+    """
 
     def discriminator(self, real_logits: Logits, fake_logits: Logits) -> Scalar:
         """Return -E[log D(x)] - E[log(1 - D(G(z)))]."""
@@ -110,22 +118,17 @@ class Wasserstein(Loss):
         return -fake_logits.mean()
 
 
-class Relativistic(Loss):
+class Relativistic(CrossEntropyLoss):
     """The relativistic pairing loss: D compares each real image with one fake (Jolicoeur-Martineau 2019, section 4.1).
 
     R3GAN's loss (Huang et al. 2024, section 2.1), there with `penalty=r1_r2`. Logits have no zero: only their
     differences matter.
 
     Args:
-        label_smoothing: One-sided, as in `Minimax`: the label of a real image beside its fake. In [0, 1).
+        label_smoothing: As in `CrossEntropyLoss`: the label says that the real image of a pair is the real one.
     """
 
     generator_needs_real = True
-
-    def __init__(self, label_smoothing: float = 0.0) -> None:
-        check_number("label_smoothing", label_smoothing, 0, 1, brackets="[)")
-        self.real_label = 1 - label_smoothing
-        self.discriminator_minimum = entropy(self.real_label)
 
     def discriminator(self, real_logits: Logits, fake_logits: Logits) -> Scalar:
         """Return -E[log sigmoid(D(x) - D(G(z)))]."""
@@ -140,7 +143,7 @@ class RelativisticAverage(Relativistic):
     """Relativistic to the average logit of the other kind in the batch (Jolicoeur-Martineau 2019, section 4.2).
 
     Args:
-        label_smoothing: One-sided, as in `Minimax`. In [0, 1).
+        label_smoothing: As in `CrossEntropyLoss`.
     """
 
     def discriminator(self, real_logits: Logits, fake_logits: Logits) -> Scalar:

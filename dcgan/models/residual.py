@@ -198,7 +198,12 @@ class ResidualGenerator(BaseGenerator):
         self.up_blocks = ConditionalSequential(
             *(
                 # the upsampling of fewer channels is faster, and the same
-                stage(inputs + classes, outputs, attention=size == attention_size, after=upsample())
+                stage(
+                    inputs + classes,
+                    outputs,
+                    attention=size == attention_size,
+                    after=nn.Upsample(scale_factor=2, mode="bilinear"),
+                )
                 for (_, inputs), (size, outputs) in pairwise(stages)
             )
         )
@@ -252,7 +257,3 @@ class ResidualDiscriminator(BaseDiscriminator):
         )
         self.head = ConditionalSequential(ChannelsLastFlatten())
         self.finalize(features, spectral_norm)
-
-
-def upsample() -> nn.Module:
-    return nn.Upsample(scale_factor=2, mode="bilinear")

@@ -15,12 +15,13 @@ MIN_COMPLETE = 2  # trials, for importances
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
+def value_text(value: object) -> str:
+    """Return a value of the search space, numbers with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def settings_text(trial: FrozenTrial) -> str:
-    """Return the values of a trial, numbers with four digits."""
-    texts = (
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in trial.params.items()
-    )
-    return " ".join(texts)
+    return " ".join(f"{key}={value_text(value)}" for key, value in trial.params.items())
 
 
 def improvements(trials: list[FrozenTrial]) -> list[FrozenTrial]:
@@ -49,8 +50,8 @@ def to_markdown(search: Search, objective: str) -> str:
 
     def row(trial: FrozenTrial, *more: str) -> str:
         value = f"{trial.values[0]:.4g}" if trial.values else ""
-        numbers = (f"{v:.4g}" if isinstance(v := trial.params[key], float) else str(v) for key in keys)
-        return f"| {' | '.join([str(trial.number), value, *numbers, *more])} |"
+        values = (value_text(trial.params[key]) for key in keys)
+        return f"| {' | '.join([str(trial.number), value, *values, *more])} |"
 
     def table(columns: list[str], rows: list[str]) -> list[str]:
         return [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}", *rows, ""]

@@ -6,6 +6,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from dcgan.common.errors import UserError
+from dcgan.common.overrides import quote
 
 PLAIN_TEXT = re.compile(r"(?!(?:true|false|null|inf|nan)$)[A-Za-z_][\w/.-]*", re.IGNORECASE)
 FORM = "a list of options, or {low: 1e-4, high: 1e-2} with log: true or step: if needed"
@@ -20,7 +21,7 @@ def override_text(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(override_text, value))}]"
     if isinstance(value, str) and not PLAIN_TEXT.fullmatch(value):
-        return "'" + value.replace("'", "\\'") + "'"
+        return quote(value)
     return str(value)
 
 
