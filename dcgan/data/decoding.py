@@ -162,6 +162,8 @@ def to_8_bit(picture: Image.Image) -> Image.Image:
     # Pillow before 11 opens a PNG file of 16 bits with mode I
     if picture.mode == "F" or (picture.mode == "I" and picture.format != "PNG"):
         raise ValueError("its pixels are floats or have 32 bits: save it with 8 or 16 bits")
+    if isinstance(transparent := picture.info.get("transparency"), int):  # a gray value, which is composited on white
+        pixels = np.where(pixels == transparent, MAX_16_BIT, pixels)
     return Image.fromarray(np.rint(pixels / (MAX_16_BIT / 255)).astype(np.uint8))
 
 

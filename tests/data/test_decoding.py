@@ -36,6 +36,12 @@ def test_16_bits_are_scaled_to_8(tmp_path, suffix):
     assert to_array(picture, 2, 1).flatten().tolist() == [0, 1, 128, 255]
 
 
+def test_transparent_value_of_16_bits_becomes_white(tmp_path):
+    values = np.array([[0, 257], [32896, 65535]], dtype=np.uint16)
+    picture = saved(Image.fromarray(values), tmp_path / "a.png", transparency=257)
+    assert to_array(picture, 2, 1)[0].tolist() == [[0, 255], [128, 255]]
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "I;16"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_black_and_white_keep_their_values_in_all_modes(mode, channels):
