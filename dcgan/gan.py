@@ -25,6 +25,7 @@ from dcgan.models.forward_modes import eval_mode, frozen, init_running_stats
 from dcgan.models.generator import BaseGenerator
 from dcgan.models.normalization import batch_norms
 
+MAX_FIXED = 10_000  # images of a grid
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer, int], LRScheduler]  # called with the number of steps of the run
 
@@ -75,7 +76,7 @@ class GAN(L.LightningModule):
         super().__init__()
         check_int("discriminator_steps", discriminator_steps, 1)
         check_int("seed", seed, 0)
-        check_int("samples.n", fixed_n, 1)
+        check_int("samples.n", fixed_n, 1, MAX_FIXED)
         if fixed_n % discriminator.pack:
             raise ValueError(
                 f"samples.n must be a multiple of discriminator.pack ({discriminator.pack}), got {fixed_n}"
@@ -206,11 +207,6 @@ class GAN(L.LightningModule):
         """Generate the images of z in eval mode: no image depends on the others, and no running statistics change."""
         with eval_mode(self.sampler):
             return self.pixels.decode(self.sampler(z, label))
-
-    def fresh_z(self, n: int) -> Float[Tensor, "n latent_dim"]:
-        """Return n latent vectors that depend on the step, without touching the training's random state."""
-        rng = derive_generator(self.device, self.seed, Stream.FRESH, self.step)
-        return self.generator.sample_z(n, self.device, rng)
 
     def cycle_labels(self, n: int) -> Int64[Tensor, " n"] | None:
         """Return the labels 0, 1, ..., 0, 1, ... for n images, None for unconditional networks."""

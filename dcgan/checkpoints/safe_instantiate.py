@@ -8,12 +8,15 @@ weights) comes from the command line only.
 import os
 from collections.abc import Iterable, Iterator
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from dcgan.common.errors import UserError, first_line
+from dcgan.common.instantiate import require_instance
+
+T = TypeVar("T")
 
 DATA_SETS = "torchvision.datasets"  # named by `hydra.utils.get_class`, never called from a config
 MODEL_PARTS = ("dcgan.models", "torch.nn")
@@ -59,23 +62,26 @@ def trusted_packages() -> list[str]:
     return [name.strip() for name in os.environ.get(TRUSTED, "").split(",") if name.strip()]
 
 
-def safe_instantiate(config: dict[str, Any], key: str) -> Any:
+def safe_instantiate(config: dict[str, Any], key: str, kind: type[T]) -> T:
     """Return the object that a checkpoint's config describes at `key` ("a.b" for b in a).
 
     Raises:
-        UserError: The config names a class that is not on the list of its key, or this version cannot build it.
+        UserError: The config names a class that is not on the list of its key, this version cannot build it, or it is
+            not an instance of `kind`.
     """
+    part, *names = key.split(".")
+    reject_untrusted(config, [part])
     try:
-        part, *names = key.split(".")
-        reject_untrusted(config, [part])
         tree: Any = config[part]
         for name in names:
             tree = tree[name]
-        return instantiate(tree)
+        return require_instance(f"the checkpoint's {key}", instantiate(tree), kind)
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"the checkpoint's {key} cannot be built by this version ({first_line(error)})") from error
+        cause = error.__cause__ or error  # Hydra's message has several lines, and the reason may be in none of them
+        reason = f"{type(cause).__name__}: {first_line(cause)}"
+        raise UserError(f"the checkpoint's {key} cannot be built by this version ({reason})") from error
 
 
 def reject_untrusted(config: dict[str, Any], keys: Iterable[str]) -> None:

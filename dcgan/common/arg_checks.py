@@ -9,6 +9,12 @@ def check_bool(name: str, value: object) -> None:
         raise ValueError(f"{name} must be true or false, got {value!r}")
 
 
+def check_instance(name: str, value: object, kind: type) -> None:
+    """Raise ValueError unless `value` is an instance of `kind`."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be a {kind.__name__}, got {value!r}")
+
+
 def check_int(name: str, value: object, minimum: int, maximum: int | None = None, *, optional: bool = False) -> None:
     """Raise ValueError unless `value` is an integer in [minimum, maximum], or None if it is optional.
 
@@ -20,6 +26,17 @@ def check_int(name: str, value: object, minimum: int, maximum: int | None = None
         raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
     if maximum is not None and value > maximum:
         raise ValueError(f"{name} must be an integer <= {maximum:,}, got {value:,}")
+
+
+def check_image_size(name: str, value: object, minimum: int) -> None:
+    """Raise ValueError unless `value` is an integer >= `minimum`: networks and metrics are for square images only."""
+    if isinstance(value, int):
+        check_int(name, value, minimum)
+    else:
+        raise ValueError(
+            f"{name} must be one integer >= {minimum}, got {value!r}: images are square, and pictures of other shapes "
+            "are scaled and cropped"
+        )
 
 
 def check_ints(name: str, values: object, minimum: int) -> None:

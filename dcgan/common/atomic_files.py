@@ -3,10 +3,10 @@
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from dcgan.common.errors import UserError, first_line
@@ -14,28 +14,25 @@ from dcgan.common.errors import UserError, first_line
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder, which is renamed to `path` at the end, or removed after an error.
+    """Yield a temporary path on the same disk, which is renamed to `path` at the end, or removed after an error.
 
     The content and the folder's entry are flushed to disk: without the entry, a power cut could undo the renaming.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    # in a new folder with a random name, other users cannot have put a link to another file
+    with TemporaryDirectory(".tmp", f".{path.name}.", path.parent, ignore_cleanup_errors=True) as folder:
+        temporary = Path(folder, path.name)
         yield temporary
         for written in (*temporary.glob("*"), temporary):
             fsync(written)
         temporary.replace(path)
         fsync(path.parent)
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary sibling folder, which is renamed to `folder` at the end, or removed after an error."""
+    """Yield a temporary folder on the same disk, which is renamed to `folder` at the end, or removed after an error."""
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         yield temporary

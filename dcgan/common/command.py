@@ -8,18 +8,20 @@ from pathlib import Path
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import DictConfig
 
 from dcgan.common.errors import UserError, explain
 from dcgan.common.output_streams import lenient_output
-from dcgan.common.overrides import explain_unknown_key, explain_unknown_option, quote
+from dcgan.common.overrides import explain_unknown_key, explain_unknown_option, quote, reject_other_kinds
 
 PACKAGE = Path(__file__).parents[1]
 # in a wheel the configs are inside the package, in a checkout next to it
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
 CHECKPOINT_KEYS = ("ckpt_path", "checkpoint", "init_from")
-PATH_KEYS = (*CHECKPOINT_KEYS, "samples", "out", "folder", "z", "data.root", "data.cache_dir", "hydra.run.dir")
+PATH_KEYS = (*CHECKPOINT_KEYS, "samples", "out", "folder", "z", "image", "data.root", "data.cache_dir", "hydra.run.dir")
 WHOLE_FLOAT = re.compile(r"\d+(\.\d*)?[eE]\+?\d{1,2}")  # such as 1e3
 COUNT_KEYS = ("max_steps", "max_epochs", "n", "steps", "data.limit", "metrics.n")
 
@@ -41,6 +43,14 @@ def run(command: Callable[[], object], config_name: str) -> None:
         except KeyboardInterrupt:  # a training that has started saves first: dcgan.training.signals
             print("error: interrupted", file=sys.stderr)
             sys.exit(130)
+
+
+def prefer_own_configs() -> None:
+    """Let files of conf/hydra replace the configs of installed plugins, which Hydra would merge by their names."""
+    Plugins.instance()  # imports the plugins, which store their configs
+    stored = ConfigStore.instance().repo["hydra"]
+    for path in CONF.glob("hydra/*/*.yaml"):
+        stored.get(path.parent.name, {}).pop(path.name, None)
 
 
 def fail(error: Exception) -> None:
@@ -70,6 +80,7 @@ def main(
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
     def task(cfg: DictConfig) -> None:
         try:  # here, too, as Hydra would print a line of its own first
+            reject_other_kinds(cfg, CONF / f"{config_name}.yaml")
             act(cfg)
         except Exception as error:
             fail(error)
@@ -104,7 +115,7 @@ def clean_override(argument: str) -> str:
         return f"{key}={int(float(value))}"
     if key not in PATH_KEYS or value in ("", "null") or value[0] in "'\"":
         return argument
-    path = str(Path(value).expanduser()) if value.startswith("~") else value
+    path = str(Path(value).expanduser()) if re.match(r"~(/|$)", value) else value
     last = Path(path, "checkpoints", "last.ckpt")
     if key in CHECKPOINT_KEYS and last.is_file():
         path = str(last)

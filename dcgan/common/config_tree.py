@@ -1,7 +1,15 @@
-"""Walk configs as nested plain containers."""
+"""Walk configs as nested plain containers; describe a file of conf/."""
 
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
+
+
+def top_comment(path: Path) -> str:
+    """Return the comment at the top of a config file, which says what the option is; "" if there is none."""
+    lines = (line for line in path.read_text().splitlines() if not line.startswith("# @package"))
+    return "; ".join(line[2:] for line in takewhile(lambda line: line.startswith("# "), lines))
 
 
 def flat_items(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,20 +9,29 @@ if TYPE_CHECKING:
 
 
 def resolve_device(name: str) -> "torch.device":
-    """Return the device of that name: cpu, cuda, or auto, which is a GPU if there is one.
+    """Return the device of that name: cpu, cuda, mps (an Apple GPU), or auto, which is cuda if there is one, else cpu.
 
     Raises:
-        ValueError: The name is another one, or this machine has no GPU.
+        ValueError: The name is another one, or this machine has no such device.
     """
     import torch
 
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise ValueError(f"device must be auto, cpu or cuda, got {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda, but this machine has no GPU: device=cpu runs on every machine")
+        return torch.device("cuda" if available["cuda"] else "cpu")
+    if name not in available:
+        raise ValueError(f"device must be auto, cpu, cuda or mps, got {name!r}")
+    if not available[name]:
+        kind = {"cuda": "GPU", "mps": "Apple GPU"}[name]
+        raise ValueError(f"device={name}, but this machine has no {kind}: device=cpu runs on every machine")
     return torch.device(name)
+
+
+def float64_device(device: "torch.device") -> "torch.device":
+    """Return the device, or the CPU in place of an Apple GPU, which has no float64. Metrics need it."""
+    import torch
+
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,11 @@ def launcher_rank() -> int:
     For a run with a config use `rank`: a run of one process is always rank 0.
     """
     return int(next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), 0))
+
+
+def is_one_job() -> bool:
+    """Return True if submitit has started this process for one job of a sweep, as one of its ranks."""
+    return "SUBMITIT_EXECUTOR" in os.environ
 
 
 def has_several_processes(cfg: DictConfig) -> bool:
@@ -112,18 +117,33 @@ def exit_with_sweep() -> Iterator[None]:
     if parent is None or parent.pid is None:
         yield
         return
+    sweep = parent.pid
     if not any(thread.name == SWEEP_WATCHER for thread in threading.enumerate()):
-        threading.Thread(target=watch_sweep, args=(parent.pid,), name=SWEEP_WATCHER, daemon=True).start()
+        end_after(lambda: os.getppid() != sweep)
     try:
         yield
     finally:
-        if os.getppid() != parent.pid:
+        if os.getppid() != sweep:
             os._exit(TERMINATED)
 
 
-def watch_sweep(sweep: int) -> None:
-    while os.getppid() == sweep:
-        time.sleep(PARENT_CHECK_SECONDS)
-    signal.raise_signal(signal.SIGTERM)
-    time.sleep(GRACE_SECONDS)
-    os._exit(TERMINATED)
+def end_after(has_ended: Callable[[], bool]) -> None:
+    """End this process, which gets SIGTERM first, when the function that is called every few seconds returns True."""
+
+    def watch() -> None:
+        while not has_ended():
+            time.sleep(PARENT_CHECK_SECONDS)
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(GRACE_SECONDS)
+        os._exit(TERMINATED)
+
+    threading.Thread(target=watch, name=SWEEP_WATCHER, daemon=True).start()
+
+
+def is_running(pid: int) -> bool:
+    """Return True if there is a process with this ID."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

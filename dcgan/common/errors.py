@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 
 from hydra.errors import CompactHydraException, InstantiationException
+from omegaconf.errors import OmegaConfBaseException
 
 
 class UserError(Exception):
@@ -42,23 +43,35 @@ def first_line(error: BaseException) -> str:
 
 
 def explain(error: BaseException) -> str | None:
-    """Return one sentence for an error that the user can fix, None for a bug."""
+    """Return one sentence, in one line, for an error that the user can fix, None for a bug."""
+    sentence = find_reason(error)
+    return None if sentence is None else " ".join(line.strip() for line in sentence.splitlines() if line.strip())
+
+
+def find_reason(error: BaseException) -> str | None:
+    message = str(error).strip()
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         sentence = explain_construction(error.__cause__)
-        key = str(error).rpartition("full_key: ")[2] if "full_key: " in str(error) else ""
+        key = message.rpartition("full_key: ")[2] if "full_key: " in message else ""
         return f"{sentence} (config key {key})" if sentence and key else sentence
     if isinstance(error, UserError | CompactHydraException):
-        return str(error).strip()
+        return message
+    if isinstance(error, OmegaConfBaseException):
+        return f"{first_line(error)} (config key {error.full_key}): do not remove or replace what other keys refer to"
     if isinstance(error, ValueError):
-        return None if is_in_users_code(error) else str(error).strip()
+        return None if is_in_users_code(error) else message
     if isinstance(error, OSError):
         return f"{os.fsdecode(error.filename or 'a file')} cannot be read or written: {error.strerror or error}"
     # names instead of types: importing torch and lightning takes seconds
     if type(error).__name__ == "OutOfMemoryError":
-        return f"the GPU has too little memory ({str(error).strip().splitlines()[0]}): lower data.batch_size"
+        return f"the GPU has too little memory ({first_line(error)}): lower data.batch_size"
+    if type(error).__name__ == "UncompletedJobError":  # submitit's, instead of a requeue
+        return "the job is saved, but not requeued again: raise hydra.launcher.max_num_timeout or timeout_min"
     if type(error).__name__ == "MisconfigurationException":
-        hint = ". trainer=cpu runs on every machine" if "backend" in str(error) else ""
-        return f"the trainer cannot be set up: {str(error).strip().rstrip('.')}{hint}"
+        hint = ". trainer=cpu runs on every machine" if "backend" in message or "not available" in message else ""
+        return f"the trainer cannot be set up: {message.rstrip('.')}{hint}"
+    if isinstance(error, MemoryError) or "can't allocate memory" in message:
+        return f"this machine has too little memory ({first_line(error)}): lower the batch size or the networks' sizes"
     return None
 
 
@@ -75,10 +88,10 @@ def explain_construction(cause: BaseException) -> str | None:
         )
     if isinstance(cause, ValueError):
         return str(cause).strip()
-    # a constructor that gets a wrong key or type, or a list of a wrong length
-    if isinstance(cause, TypeError | IndexError) and not is_in_users_code(cause):
-        return str(cause).strip()
-    return explain(cause)
+    # whatever a class of this package or of a library raises: its arguments are wrong
+    if (sentence := explain(cause)) is None and not is_in_users_code(cause):
+        return str(cause).strip() or type(cause).__name__
+    return sentence
 
 
 def is_in_users_code(error: BaseException) -> bool:

@@ -12,9 +12,7 @@ def read_npy(path: Path) -> np.ndarray:
     if not path.is_file():
         raise UserError(f"there is no file {path}: give an .npy file")
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path} cannot be read as an .npy file ({first_line(error)})") from error
-    if not isinstance(array, np.ndarray):  # an .npz file
-        raise UserError(f"{path} holds several arrays: save only one, with numpy.save")
-    return array
+        return np.array(np.lib.format.open_memmap(path, mode="r"))  # checks the shape against the size of the file
+    except Exception as error:  # NumPy raises a dozen types for a damaged file
+        reason = first_line(error)
+        raise UserError(f"{path} cannot be read as an .npy file ({reason}): save one array with numpy.save") from error

@@ -3,6 +3,9 @@
 import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import PackageNotFoundError, metadata
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -14,9 +17,10 @@ from dcgan.common.errors import UserError
 
 UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
 UNKNOWN_OPTION = re.compile(
-    r"Could not find '(?P<group>\w+)/(?P<option>[^']+)'\s+Available options in '(?P=group)':\n"
+    r"Could not find '(?P<group>[\w/]+)/(?P<option>[^'/]+)'\s+Available options in '(?P=group)':\n"
     r"(?P<options>(?:\t\S+\n?)+)"
 )
+KINDS = {bool: "true or false", str: "a text", list: "a list", dict: "a mapping of keys"}
 KEY_IN_INTERPOLATION = re.compile(r"[A-Za-z_][\w.]*")
 
 
@@ -66,10 +70,20 @@ def explain_unknown_option(error: MissingConfigException) -> str | None:
     found = UNKNOWN_OPTION.search(str(error))
     if found is None:
         return None
+    if found["group"].startswith("hydra/") and found["option"] in extras():  # a plugin of Hydra
+        return f"{found['group']}={found['option']} needs a package: pip install 'dcgan[{found['option']}]'"
     options = found["options"].split()
     similar = get_close_matches(found["option"], options, n=1, cutoff=0.5)
     suggestion = f": did you mean {found['group']}={similar[0]}?" if similar else ":"
     return f"there is no {found['group']}={found['option']}{suggestion} options: {', '.join(options)}"
+
+
+def extras() -> list[str]:
+    """Return the names of this package's optional dependencies."""
+    try:
+        return metadata("dcgan").get_all("Provides-Extra") or []
+    except PackageNotFoundError:  # a checkout that is not installed
+        return []
 
 
 def reject_unread_overrides(cfg: DictConfig, overrides: Iterable[str], groups: Iterable[str], roots: list[str]) -> None:
@@ -95,6 +109,37 @@ def reject_unread_overrides(cfg: DictConfig, overrides: Iterable[str], groups: I
         raise UserError(f"{override} has no effect: with these settings nothing reads {key}, so leave it out")
 
 
+def reject_other_kinds(cfg: DictConfig, config_file: Path) -> None:
+    """Raise UserError if a mapping, list, text or switch of a command's own keys was removed or is something else.
+
+    Constructors check what the options of the config groups contain, and numbers.
+
+    Args:
+        cfg: The composed config.
+        config_file: The file in conf/ that the command line overrides.
+    """
+    tree: Any = OmegaConf.to_container(cfg, resolve=False)
+    values = dict(flat_items(tree))
+    for key, default in flat_items(own_keys(config_file)):
+        value = values.get(key)
+        kind = next((kind for kind in KINDS if isinstance(default, kind)), None)
+        if kind is None or is_interpolation(default) or is_interpolation(value):
+            continue
+        if not isinstance(value, kind):
+            raise UserError(f"{key} must be {KINDS[kind]}, got {'nothing' if value is None else value}")
+
+
+@cache
+def own_keys(config_file: Path) -> dict[str, Any]:
+    """Return the keys that a config file sets itself, without those of Hydra."""
+    tree: Any = OmegaConf.to_container(OmegaConf.load(config_file), resolve=False)
+    return {key: value for key, value in tree.items() if key not in ("defaults", "hydra")}
+
+
+def is_interpolation(value: Any) -> bool:
+    return isinstance(value, str) and "${" in value
+
+
 def unknown_key(key: str, known: list[str]) -> str:
     """Return the sentence for a key that does not exist, with the most similar one that does."""
     same_name = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
@@ -109,7 +154,7 @@ def read_keys(tree: dict[str, Any], roots: list[str]) -> Iterator[str]:
         key = waiting.pop()
         yield key
         for value in leaves(select(tree, key)):
-            if isinstance(value, str) and "${" in value:
+            if is_interpolation(value):
                 for name in KEY_IN_INTERPOLATION.findall(value):
                     if name not in seen and select(tree, name) is not None:
                         seen.add(name)

@@ -14,8 +14,7 @@ class Stream(IntEnum):
     """The purpose of random numbers. Streams of one seed are independent."""
 
     ORDER = 0  # order of the training images
-    FIXED = 1  # noise of the sample grids that are compared over time
-    FRESH = 2  # noise of the sample grids that change at each step
+    FIXED = 1  # noise of the sample grids
     STATISTICS = 3  # noise that initializes the running statistics
     TRAINING = 4  # all random numbers of a training step
     SAMPLES = 5  # noise of a trained generator's samples

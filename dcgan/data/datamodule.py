@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from dcgan.common.arg_checks import check_bool, check_int
+from dcgan.common.arg_checks import check_bool, check_image_size, check_instance, check_int
 from dcgan.common.cache import digest
 from dcgan.common.errors import UserError
 from dcgan.data.batch_sampler import BatchSampler, ResumableLoader
@@ -67,10 +67,12 @@ class BaseDataModule(L.LightningDataModule):
 
     def __post_init__(self) -> None:
         super().__init__()
-        check_int("data.image_size", self.image_size, 1)
+        check_image_size("data.image_size", self.image_size, 1)
         if self.channels not in (1, 3):
             raise ValueError(f"data.channels must be 1 or 3, got {self.channels!r}")
+        check_instance("data.pixels", self.pixels, PixelRange)
         check_int("data.batch_size", self.batch_size, 1)
+        check_int("data.batches_per_step", self.batches_per_step, 1)
         check_int("data.limit", self.limit, 1, optional=True)
         check_int("data.classes", self.classes, 1, optional=True)
         if not isinstance(self.labelled, bool) or (self.labelled and self.classes is None):

@@ -33,6 +33,11 @@ class PixelRange:
         """Round to the nearest stored value, after clamping to [low, 1]."""
         return ((x.float() - self.low) * self.scale).round_().clamp_(0, 255).to(torch.uint8)
 
+    @property
+    def decode_formula(self) -> str:
+        """The map of `decode` as a formula."""
+        return f"clip(round((x + {0 - self.low:g}) * {self.scale:g}), 0, 255)"
+
 
 def resize_images(images: UInt8[Tensor, "n k h w"], image_size: int, channels: int) -> UInt8[Tensor, "n c s s"]:
     """Resize images (bilinear, antialiased), repeat a single channel, and convert three channels to their luminance.

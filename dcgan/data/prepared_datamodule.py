@@ -78,7 +78,7 @@ class PreparedDataModule(BaseDataModule):
     def prepared(self) -> PreparedImages:
         """The prepared images, from the cache if it has them."""
         with suppress(ValueError):  # reported below
-            if (prepared := open_prepared(self.prepared_dir())) is not None:
+            if (prepared := self.open(self.prepared_dir())) is not None:
                 return self.checked(prepared)
         folder = self.prepared_dir()
         with write_errors(folder.parent, "another data.cache_dir", (OSError,)):
@@ -87,9 +87,12 @@ class PreparedDataModule(BaseDataModule):
                 prepared = self.open_or_write()
         return self.checked(prepared)
 
+    def open(self, folder: Path) -> PreparedImages | None:
+        return open_prepared(folder, self.image_size, self.channels)
+
     def open_or_write(self) -> PreparedImages:
         try:
-            prepared = open_prepared(self.prepared_dir())
+            prepared = self.open(self.prepared_dir())
         except ValueError as error:
             print(f"note: {error}: the images are prepared again", file=sys.stderr)
             prepared = None
@@ -97,7 +100,7 @@ class PreparedDataModule(BaseDataModule):
             sources = self.sources()
             folder = self.prepared_dir()  # again: a download has changed the key
             write_prepared(folder, sources, self.image_size, self.channels, self.class_names())
-            prepared = open_prepared(folder)
+            prepared = self.open(folder)
         assert prepared is not None
         return prepared
 

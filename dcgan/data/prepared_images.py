@@ -17,12 +17,22 @@ from torch import Tensor
 
 from dcgan.common.atomic_files import atomic_folder
 from dcgan.common.cache import digest
+from dcgan.common.errors import UserError
 from dcgan.common.progress import progress_bar
+from dcgan.common.schema import read_json
 from dcgan.data.decoding import ImageArrayFile, ImageReader
 from dcgan.data.decoding_pool import pool
 
 VERSION = 1  # increase it if the same pictures give other images, or the files change
 FACTS = "facts.json"
+SCHEMA = {
+    "version": int,
+    "content": str,
+    "shapes": {"train": [int], "test": [int]},
+    "has_labels": bool,
+    "class_names": list | None,
+    "broken": {str: str},
+}
 SPLITS = ("train", "test")
 CHUNK_SIZE = 128  # pictures
 MIN_FILES_OF_PROCESSES = 2000  # to start processes takes half a second
@@ -86,25 +96,28 @@ def hash_split(names: list[str], test_fraction: float) -> dict[str, list[str]]:
 # --- read
 
 
-def open_prepared(folder: Path) -> PreparedImages | None:
-    """Return the images in a folder, None if it does not exist.
+def open_prepared(folder: Path, image_size: int, channels: int) -> PreparedImages | None:
+    """Return the images of this size in a folder, None if it does not exist.
 
     Raises:
-        ValueError: The folder is damaged or of another version. A file that is cut short would kill the process later.
+        ValueError: The folder is damaged, or of another version or size. A file that is cut short would kill the
+            process later.
     """
     if not folder.exists():
         return None
     try:
-        facts = json.loads((folder / FACTS).read_text())
+        facts = read_json(folder / FACTS, SCHEMA)
         if facts["version"] != VERSION:
             raise ValueError(f"version {facts['version']} instead of {VERSION}")
+        if any(facts["shapes"][name][1:] != [channels, image_size, image_size] for name in SPLITS):
+            raise ValueError("its images have another size")
         images = {name: open_images(folder / f"{name}.npy", tuple(facts["shapes"][name])) for name in SPLITS}
         labels = {
             name: load_labels(folder / f"{name}_labels.npy", len(images[name])) if facts["has_labels"] else None
             for name in SPLITS
         }
         return PreparedImages(images, labels, facts["content"], facts["class_names"], facts["broken"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, UserError) as error:
         raise ValueError(f"{folder} is damaged ({error})") from error
 
 

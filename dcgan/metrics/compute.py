@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dcgan.common.cache import load_or_compute
+from dcgan.common.device import float64_device
 from dcgan.common.instantiate import require_instance
 from dcgan.data.datamodule import BaseDataModule
 from dcgan.metrics.base import Metric, MetricSpec
@@ -28,6 +29,7 @@ def load_real_statistics(
         MissingJudgeError: The judge's features were chosen, and no judge was trained on this data.
     """
     data.prepare_data()
+    device = float64_device(device)
     extractors = [require_instance("features", create(data, device), FeatureExtractor) for create in features.values()]
     try:
         judge = load_data_judge(data, device)
@@ -77,4 +79,5 @@ def measure_baseline(
     data = real.data
     configs = {name: config[name] for name in metrics}
     key = [real.cache_key, data.limit, data.image_size, data.channels, data.mirrored, n, configs]
-    return {name: value.item() for name, value in load_or_compute("floor", key, compute).items()}
+    shapes = dict.fromkeys(describe(metrics, real.spaces), ())
+    return {name: value.item() for name, value in load_or_compute("floor", key, shapes, compute).items()}

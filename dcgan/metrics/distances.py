@@ -58,7 +58,7 @@ class KernelDistance(FeatureMetric):
     }
 
     def __init__(self, subsets: int, subset_size: int) -> None:
-        check_int("subsets", subsets, 1)
+        check_int("subsets", subsets, 1, 100_000)
         check_int("subset_size", subset_size, 2)
         self.subsets, self.subset_size = subsets, subset_size
 

@@ -15,12 +15,15 @@ from torch import Tensor, nn
 
 from dcgan.common.cache import cache_dir, load_tensors
 from dcgan.common.device import tf32
-from dcgan.common.errors import UserError
+from dcgan.common.errors import UserError, first_line
+from dcgan.common.schema import check_schema
 from dcgan.data.datamodule import BaseDataModule
 from dcgan.data.pixel_range import resize_images
 from dcgan.metrics.features import FeatureExtractor
 
 FEATURE_DIM = 128
+SIZES = {"channels": 1, "size": 28, "width": 32}  # of a file that does not name them
+FACTS = {"data": str, "version": int, "classes": int, "accuracy": float} | dict.fromkeys(SIZES, int)
 PACKAGE_DIR = Path(__file__).parent
 SHIPPED_SHA256 = {"MNIST": "0cc1215dac1a977c3e3dc8d1fc43e1e6351bf56c92fe4879ebb2841e863a8fcb"}
 
@@ -81,10 +84,12 @@ class Judge(FeatureExtractor):
     def __init__(
         self, tensors: dict[str, Tensor], facts: dict[str, Any], device: torch.device, by_channel: bool = False
     ) -> None:
-        self.channels, self.size = facts.get("channels", 1), facts.get("size", 28)
-        self.network = Classifier(facts["classes"], self.channels, self.size, facts.get("width", 32))
-        self.network.load_state_dict(tensors)
-        self.network.to(device).eval().requires_grad_(False)
+        sizes = SIZES | facts
+        self.channels, self.size = sizes["channels"], sizes["size"]
+        with torch.device("meta"):  # the facts set the sizes
+            self.network = Classifier(facts["classes"], self.channels, self.size, sizes["width"])
+        self.network.load_state_dict(tensors, assign=True)
+        self.network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         self.facts, self.device, self.by_channel = facts, device, by_channel
         self.description = (
             f"judge of {facts['data']}, version {facts['version']}, test accuracy {facts['accuracy']:.2%}"
@@ -134,9 +139,10 @@ def load_judge(name: str, device: torch.device, by_channel: bool = False) -> Jud
         raise UserError(f"{path} is not the judge of this version: reinstall dcgan")
     try:
         tensors, facts = load_tensors(path)
-    except ValueError as error:
-        raise UserError(f"{error}: delete it and train the judge again") from error
-    return Judge(tensors, {**facts, "sha256": sha256}, device, by_channel)
+        check_schema({**SIZES, **facts}, FACTS)
+        return Judge(tensors, {**facts, "sha256": sha256}, device, by_channel)
+    except (ValueError, RuntimeError) as error:  # of another structure
+        raise UserError(f"{path} cannot be used ({first_line(error)}): delete it and train the judge again") from error
 
 
 def load_data_judge(data: BaseDataModule, device: torch.device) -> Judge:

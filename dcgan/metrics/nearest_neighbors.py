@@ -3,12 +3,15 @@
 from collections.abc import Iterable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from dcgan.common.device import tf32
+from dcgan.data.pixel_range import resize_images
 
 BLOCK_SIZE = 200
+THUMBNAIL_SIZE = 28  # pixels of the images whose pixels are compared
+IMAGE_BLOCK_SIZE = 16_384  # images in memory at once
 
 
 @tf32(allowed=False)
@@ -55,3 +58,36 @@ def nearest_in_blocks(
         best = torch.cat((best, distances), dim=1).topk(2, largest=False).values
         start += len(block)
     return best, best_index
+
+
+def thumbnails(images: UInt8[Tensor, "n c h w"], channels: int, device: torch.device) -> Float[Tensor, "n d"]:
+    """Return images as vectors of pixels in [0, 1], at 28 x 28 pixels, on the device."""
+    return flatten_pixels(resize_images(images.to(device), THUMBNAIL_SIZE, channels))
+
+
+def flatten_pixels(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+    """Return each image as a vector of pixels in [0, 1]."""
+    return images.flatten(1).float() / 255
+
+
+def nearest_images(
+    images: UInt8[Tensor, "n c h w"], others: UInt8[Tensor, "m k s t"], mirrored: bool, device: torch.device
+) -> tuple[Float[Tensor, "n 2"], Int64[Tensor, " n"]]:
+    """Return each image's pixel distances, at 28 x 28 pixels, to the two nearest others, and the nearest one's index.
+
+    If the others are `mirrored`, the training has flipped half of them, and each image is also compared flipped: the
+    distances are those of the closer of both.
+    """
+    channels = images.shape[1]
+    blocks = (thumbnails(block, channels, device) for block in others.split(IMAGE_BLOCK_SIZE))
+    points = thumbnails(images, channels, device)
+    if not mirrored:
+        return nearest_in_blocks(points, blocks)
+    distances, indices = nearest_in_blocks(torch.cat((points, thumbnails(images.flip(3), channels, device))), blocks)
+    original, flipped = distances.chunk(2)
+    original_index, flipped_index = indices.chunk(2)
+    is_closer = flipped[:, 0] < original[:, 0]
+    return (
+        torch.where(is_closer[:, None], flipped, original),
+        torch.where(is_closer, flipped_index, original_index),
+    )

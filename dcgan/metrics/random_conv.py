@@ -25,11 +25,38 @@ GRID = 4  # the last maps are averaged to GRID x GRID values, which keeps the la
 FEATURE_DIM = 128
 
 
-class RandomConv(FeatureExtractor):
+class RandomNetwork:
     """Three random 3x3 convolutions (He et al. 2015), each followed by ReLU and 2x2 average pooling, and a projection.
 
     The projection onto 128 orthonormal directions keeps the distances between images (Johnson and Lindenstrauss 1984).
-    Grey images get three equal channels.
+
+    Args:
+        image_size: Pixels of the images to compare. `size` is that of the network's input.
+        device: The device of the network and the features.
+        seed: Seed of the weights, >= 0.
+    """
+
+    def __init__(self, image_size: int, device: torch.device, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)  # its stream is the same on every machine, unlike torch's
+        kernels = [
+            rng.standard_normal((outputs, inputs, 3, 3)) * math.sqrt(2 / (9 * inputs))
+            for inputs, outputs in pairwise(CHANNELS)
+        ]
+        projection = np.linalg.qr(rng.standard_normal((CHANNELS[-1] * GRID**2, FEATURE_DIM)))[0]
+        self.kernels = [torch.tensor(kernel, dtype=torch.float32, device=device) for kernel in kernels]
+        self.projection = torch.tensor(projection, dtype=torch.float32, device=device)
+        self.size = next((size for size in SIZES if size >= image_size), SIZES[-1])
+
+    def __call__(self, x: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
+        """Return the features of images in [-1, 1] at the network's size. Differentiable."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        for kernel in self.kernels:
+            x = F.avg_pool2d(F.conv2d(x, kernel, padding=1).relu_(), 2)
+        return F.adaptive_avg_pool2d(x, GRID).flatten(1) @ self.projection
+
+
+class RandomConv(FeatureExtractor):
+    """The features of `RandomNetwork`. Grey images get three equal channels.
 
     Args:
         data: The real images.
@@ -45,21 +72,8 @@ class RandomConv(FeatureExtractor):
 
     def __init__(self, data: BaseDataModule, device: torch.device, seed: int = 0) -> None:
         check_int("features.random_conv.seed", seed, 0)
-        rng = np.random.default_rng(seed)  # its stream is the same on every machine, unlike torch's
-        kernels = [
-            rng.standard_normal((outputs, inputs, 3, 3)) * math.sqrt(2 / (9 * inputs))
-            for inputs, outputs in pairwise(CHANNELS)
-        ]
-        projection = np.linalg.qr(rng.standard_normal((CHANNELS[-1] * GRID**2, FEATURE_DIM)))[0]
-        self.device = device
-        self.kernels = [torch.tensor(kernel, dtype=torch.float32, device=device) for kernel in kernels]
-        self.projection = torch.tensor(projection, dtype=torch.float32, device=device)
-        self.size = next((size for size in SIZES if size >= data.image_size), SIZES[-1])
-        self.facts = {"version": VERSION, "seed": seed, "size": self.size}
+        self.network, self.device = RandomNetwork(data.image_size, device, seed), device
+        self.facts = {"version": VERSION, "seed": seed, "size": self.network.size}
 
     def extract(self, images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        x = resize_images(images, self.size, 3).float() / 127.5 - 1
-        x = x.contiguous(memory_format=torch.channels_last)
-        for kernel in self.kernels:
-            x = F.avg_pool2d(F.conv2d(x, kernel, padding=1).relu_(), 2)
-        return F.adaptive_avg_pool2d(x, GRID).flatten(1) @ self.projection
+        return self.network(resize_images(images, self.network.size, 3).float() / 127.5 - 1)

@@ -1,6 +1,6 @@
 """The real images that generated ones are compared with, and their statistics, which are computed once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -11,13 +11,9 @@ from torch import Tensor
 from dcgan.common.cache import digest, load_or_compute
 from dcgan.common.errors import UserError
 from dcgan.data.datamodule import BaseDataModule, class_frequencies
-from dcgan.data.pixel_range import resize_images
 from dcgan.metrics.features import FeatureExtractor, ImageFeatures
 from dcgan.metrics.judge import Judge
-from dcgan.metrics.nearest_neighbors import kth_nearest_distances, nearest_in_blocks
-
-THUMBNAIL_SIZE = 28  # pixels of the images whose pixels are compared
-BLOCK_SIZE = 16_384  # training images in memory at once
+from dcgan.metrics.nearest_neighbors import kth_nearest_distances, nearest_images, thumbnails
 
 
 class FeatureSpace:
@@ -36,15 +32,19 @@ class FeatureSpace:
     @cached_property
     def test(self) -> Float[Tensor, "n d"]:
         """The features of the test images."""
-        return self.load_or_compute("test", [self.cache_key], lambda: self.extractor(self.images))
+        shape = (len(self.images), self.extractor(self.images[:1]).shape[1])
+        return self.load_or_compute("test", [self.cache_key], shape, lambda: self.extractor(self.images))
 
     def kth_nearest_distances(self, k: int) -> Float[Tensor, " n"]:
         """Return each test image's distance to its k-th nearest other one."""
-        return self.load_or_compute("radii", [self.cache_key, k], lambda: kth_nearest_distances(self.test, k))
+        shape = (len(self.images),)
+        return self.load_or_compute("radii", [self.cache_key, k], shape, lambda: kth_nearest_distances(self.test, k))
 
-    def load_or_compute(self, name: str, key: list[Any], compute: Callable[[], Tensor]) -> Tensor:
+    def load_or_compute(
+        self, name: str, key: list[Any], shape: tuple[int, ...], compute: Callable[[], Tensor]
+    ) -> Tensor:
         """Return the tensor of `cache.load_or_compute` on the images' device."""
-        return load_or_compute(name, key, lambda: {name: compute()})[name].to(self.images.device)
+        return load_or_compute(name, key, {name: shape}, lambda: {name: compute()})[name].to(self.images.device)
 
 
 class RealStatistics:
@@ -140,13 +140,17 @@ class RealStatistics:
         labels = None if self.train_labels is None else self.train_labels[:n]
         return self.extract_features(self.data.resize(self.train_images[:n]), labels)
 
-    def random_test_images(self, n: int) -> UInt8[Tensor, "n c h w"]:
-        """Return n test images, the same ones for the same n.
+    def random_test_indices(self, n: int) -> Int64[Tensor, " n"]:
+        """Return the indices of n test images, the same ones for the same n.
 
         They are a random subset: the two halves of MNIST's test set were written by different groups of people.
         """
         order = torch.randperm(len(self.test_images), generator=torch.Generator().manual_seed(0))
-        return self.test_images[order[:n].to(self.device)]
+        return order[:n].to(self.device)
+
+    def random_test_images(self, n: int) -> UInt8[Tensor, "n c h w"]:
+        """Return the test images of `random_test_indices`."""
+        return self.test_images[self.random_test_indices(n)]
 
     @cached_property
     def class_prior(self) -> Float[Tensor, " k"]:
@@ -155,43 +159,20 @@ class RealStatistics:
 
     def thumbnails(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Return images as vectors of pixels in [0, 1], at 28 x 28 pixels, on the device."""
-        return flatten_pixels(resize_images(images.to(self.device), THUMBNAIL_SIZE, self.data.channels))
+        return thumbnails(images, self.data.channels, self.device)
 
     def nearest_train_images(
         self, images: UInt8[Tensor, "n c h w"]
     ) -> tuple[Float[Tensor, "n 2"], Int64[Tensor, " n"]]:
-        """Return each image's pixel distances to the two nearest training images, and the nearest one's index.
-
-        These are the images that the generator was trained on. If they are `mirrored`, the training has flipped half of
-        them, and each image is also compared flipped: the distances are those of the closer of both.
-        """
-        points = self.thumbnails(images)
-        if not self.data.mirrored:
-            return nearest_in_blocks(points, self.train_blocks())
-        points = torch.cat((points, self.thumbnails(images.flip(3))))
-        distances, indices = nearest_in_blocks(points, self.train_blocks())
-        original, flipped = distances.chunk(2)
-        original_index, flipped_index = indices.chunk(2)
-        is_closer = flipped[:, 0] < original[:, 0]
-        return (
-            torch.where(is_closer[:, None], flipped, original),
-            torch.where(is_closer, flipped_index, original_index),
-        )
-
-    def train_blocks(self) -> Iterator[Float[Tensor, "m d"]]:
-        for block in self.train_images[: self.data.limit].split(BLOCK_SIZE):
-            yield self.thumbnails(block)
+        """Return what `nearest_images` returns for the images that the generator was trained on."""
+        return nearest_images(images, self.train_images[: self.data.limit], self.data.mirrored, self.device)
 
     @cached_property
     def test_to_train_distances(self) -> Float[Tensor, "n 2"]:
         """Each test image's pixel distances to the two nearest training images."""
         key = [self.test_digest, self.train_digest, self.data.limit, self.data.channels, self.data.mirrored]
+        shapes = {"distances": (len(self.test_images), 2)}
         cached = load_or_compute(
-            "test_to_train", key, lambda: {"distances": self.nearest_train_images(self.test_images)[0]}
+            "test_to_train", key, shapes, lambda: {"distances": self.nearest_train_images(self.test_images)[0]}
         )
         return cached["distances"].to(self.device)
-
-
-def flatten_pixels(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-    """Return each image as a vector of pixels in [0, 1]."""
-    return images.flatten(1).float() / 255

@@ -24,6 +24,7 @@ from dcgan.metrics.judge import SHIPPED_SHA256, Classifier, judge_path
 
 EVALUATION_BATCH_SIZE = 500
 SIZES = (28, 64)  # smallest and largest height and width of a judge's input, in pixels
+MAX_STEPS, MAX_WIDTH = 10**9, 4096
 RECIPE_VERSION = 1  # increase it if judges of earlier versions are no longer comparable
 
 
@@ -58,7 +59,7 @@ def train_classifier(
     """
     network = Classifier(int(labels.max()) + 1, images.shape[1], images.shape[-1], width).to(images.device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.01, fused=True)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps, pct_start=0.2)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=max(steps, 10), pct_start=0.2)
     for _ in track(range(steps), "training the judge", console=Console(stderr=True)):
         index = torch.randint(len(images), (batch_size,), device=images.device)
         x = images[index].float() / 255
@@ -97,11 +98,11 @@ def load_data(cfg: DictConfig) -> BaseDataModule:
 
 def train(cfg: DictConfig) -> None:
     """Train a judge with conf/train_judge.yaml, save it and print its test accuracy."""
-    check_int("steps", cfg.steps, 1)
+    check_int("steps", cfg.steps, 1, MAX_STEPS)
     check_int("batch_size", cfg.batch_size, 2)
     check_int("seed", cfg.seed, 0)
     check_number("lr", cfg.lr, 0, 1, brackets="(]")
-    check_int("width", cfg.width, 1, optional=True)
+    check_int("width", cfg.width, 1, MAX_WIDTH, optional=True)
     device = resolve_device(cfg.device)
     data = load_data(cfg)
     path = Path(cfg.out) if cfg.out is not None else judge_path(data.judge_name)

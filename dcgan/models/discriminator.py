@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from dcgan.common.arg_checks import check_int, check_number
+from dcgan.common.arg_checks import check_bool, check_int, check_number
 from dcgan.models.initialization import init_weights
 from dcgan.models.layers import (
     Activation,
@@ -76,6 +76,7 @@ class BaseDiscriminator(nn.Module):
 
     def finalize(self, features: int, spectral_norm: bool) -> None:
         """Build the logit from the number of features, initialize all weights, and apply spectral norm if requested."""
+        check_bool("spectral_norm", spectral_norm)
         self.logit = nn.Linear(features + self.label_channels, 1)
         if self.classes and not self.label_channels:
             self.embedding = nn.Linear(self.classes, features, bias=False)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from dcgan.common.arg_checks import check_int
+from dcgan.common.arg_checks import check_instance, check_int
 from dcgan.models.initialization import init_weights
 from dcgan.models.layers import (
     Activation,
@@ -51,6 +51,7 @@ class BaseGenerator(nn.Module):
 
     def __init__(self, prior: Prior, latent_dim: int, channels: int, base_channels: int, classes: int) -> None:
         super().__init__()
+        check_instance("prior", prior, Prior)
         check_int("latent_dim", latent_dim, 1)
         check_int("channels", channels, 1)
         check_int("base_channels", base_channels, 1)
@@ -130,5 +131,6 @@ class Generator(BaseGenerator):
         self.start = ConditionalSequential(start)
         self.up_blocks = ConditionalSequential(*(conv(upsampling, i, o) for i, o in pairwise(widths)))
         self.to_image = upsampling(widths[-1] + classes, channels, bias=True)
+        check_instance("output_activation", output_activation, nn.Module)
         self.output_activation = output_activation
         self.apply(init_weights)

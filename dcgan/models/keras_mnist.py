@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import nn
 
-from dcgan.common.arg_checks import check_int, check_number
+from dcgan.common.arg_checks import check_image_size, check_instance, check_int, check_number
 from dcgan.models.discriminator import BaseDiscriminator
 from dcgan.models.generator import BaseGenerator
 from dcgan.models.initialization import init_weights
@@ -42,7 +42,7 @@ class KerasGenerator(BaseGenerator):
         classes: int = 0,
     ) -> None:
         super().__init__(prior, latent_dim, channels, base_channels, classes)
-        check_image_size(image_size)
+        check_multiple_of_4(image_size)
         start_size, wide, narrow = image_size // 4, 2 * base_channels, base_channels
 
         block = partial(build_block, activation=activation)
@@ -54,6 +54,7 @@ class KerasGenerator(BaseGenerator):
             block(UpsampleConv, wide + classes, narrow, normalization.conv(narrow)),
         )
         self.to_image = nn.Conv2d(narrow + classes, channels, 3, padding=1)
+        check_instance("output_activation", output_activation, nn.Module)
         self.output_activation = output_activation
         self.apply(init_weights)
         set_momentum(self)
@@ -80,7 +81,7 @@ class KerasDiscriminator(BaseDiscriminator):
         pack: int = 1,
     ) -> None:
         super().__init__(channels, classes, projection, pack)
-        check_image_size(image_size)
+        check_multiple_of_4(image_size)
         check_int("base_channels", base_channels, 2)
         check_number("dropout", dropout, 0, 1, brackets="[)")
         w1, w2, w3, w4 = base_channels // 2, base_channels, 2 * base_channels, 4 * base_channels
@@ -112,8 +113,8 @@ def set_momentum(network: nn.Module) -> None:
         norm.momentum = MOMENTUM
 
 
-def check_image_size(image_size: int) -> None:
+def check_multiple_of_4(image_size: int) -> None:
     """Raise ValueError unless image_size is a multiple of 4 and at least 8."""
-    check_int("image_size", image_size, 8)
+    check_image_size("image_size", image_size, 8)
     if image_size % 4:
         raise ValueError(f"image_size must be a multiple of 4 for keras_mnist, got {image_size}")

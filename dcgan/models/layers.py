@@ -1,5 +1,6 @@
 """Building blocks of both networks: sizes, hidden layers, labels as input, and channels-last reshaping."""
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -7,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from dcgan.common.arg_checks import check_int
+from dcgan.common.arg_checks import check_image_size, check_int
 from dcgan.common.errors import first_line
 
 Activation = Callable[[], nn.Module]  # returns a new module per call: two layers must not share a PReLU's slope
@@ -31,7 +32,7 @@ def layer_sizes(image_size: int, base_channels: int, hidden_width: int | None) -
     Raises:
         ValueError: A size is out of range.
     """
-    check_int("image_size", image_size, 1)
+    check_image_size("image_size", image_size, 1)
     check_int("hidden_width", hidden_width, 0, optional=True)
     valid = sorted(start * 2**k for start in range(4, 8) for k in range(1, 10))
     if image_size not in valid:
@@ -88,6 +89,15 @@ def hidden_activations(network: nn.Module) -> dict[str, nn.Module]:
     """Return the activation modules of the network's blocks by block name, in the order of the forward pass."""
     suffix = ".activation"
     return {name.removesuffix(suffix): module for name, module in network.named_modules() if name.endswith(suffix)}
+
+
+def layer_name(path: str) -> str:
+    """Return what logs and graphs call the module with this path: up_1 for up_blocks.0, and down_2 for down_blocks.1.
+
+    Args:
+        path: Attribute names, joined by "." or "/".
+    """
+    return re.sub(r"_blocks[./](\d+)", lambda match: f"_{int(match[1]) + 1}", path)
 
 
 def count_parameters(network: nn.Module) -> int:

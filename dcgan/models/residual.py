@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dcgan.common.arg_checks import check_int, check_number
+from dcgan.common.arg_checks import check_instance, check_int, check_number
 from dcgan.models.discriminator import BaseDiscriminator
 from dcgan.models.generator import BaseGenerator
 from dcgan.models.initialization import init_weights
@@ -208,6 +208,7 @@ class ResidualGenerator(BaseGenerator):
             )
         )
         self.to_image = ScaledConv(stages[-1][1] + classes, channels)
+        check_instance("output_activation", output_activation, nn.Module)
         self.output_activation = output_activation
         self.apply(init_weights)
 

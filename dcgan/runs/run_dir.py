@@ -11,13 +11,22 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from dcgan.common.errors import UserError
+from dcgan.common.schema import read_yaml
 from dcgan.runs.config_diff import IGNORED_GROUPS, config_diff
 
 SUMMARY = "summary.json"  # exists once the run is finished
+METRICS = {"metrics": {str: float | None}, "better": {str: str}, "judge": dict | None}
+SUMMARY_SCHEMA = {
+    **METRICS,
+    "step": int,
+    "choices": {str: str | list | None},
+    "config": {"seed": int},
+    "learning_rate_changes?": [str],
+}
 FAILURE = "failure.txt"  # why a job of a sweep has failed
 PRUNED = "pruned.txt"  # why a run of a search was stopped early
 JOURNAL = "search.journal"  # in the folder of a sweep: the trials of a search
-# temporary files of a killed training; not those of an evaluation, which may still be writing
+# temporary folders of a killed training; not those of an evaluation, which may still be writing
 LEFTOVERS = ("checkpoints/.*.ckpt.*.tmp", "samples/.*.tmp", ".*.tmp")
 LOCK_SECONDS = 30  # a worker of a killed sweep needs up to 12 to save and end
 
@@ -41,7 +50,7 @@ def lock_run_dir(run_dir: Path) -> Iterator[None]:
     with acquired:
         for pattern in LEFTOVERS:
             for path in run_dir.glob(pattern):
-                path.unlink(missing_ok=True)
+                shutil.rmtree(path, ignore_errors=True)
         yield
 
 
@@ -103,10 +112,14 @@ def reject_changed_settings(run_dir: Path, cfg: DictConfig, choices: dict[str, s
     record = run_dir / ".hydra"
     if not (record / "hydra.yaml").exists():  # written after config.yaml: a kill in between leaves no run
         return
-    begun: Any = OmegaConf.load(record / "hydra.yaml")
+    try:
+        begun = read_yaml(record / "hydra.yaml", {"hydra": {"runtime": {"choices": dict}}}, resolve=False)
+        config = read_yaml(record / "config.yaml", dict)
+    except UserError as error:
+        raise UserError(f"{error}: remove the folder {run_dir}, and the run begins again") from error
     options = {name: option for name, option in choices.items() if name in cfg and name not in IGNORED_GROUPS}
-    configs: Any = [OmegaConf.to_container(c, resolve=True) for c in (OmegaConf.load(record / "config.yaml"), cfg)]
-    changed = config_diff(dict(begun.hydra.runtime.choices), options) | config_diff(*configs)
+    now: Any = OmegaConf.to_container(cfg, resolve=True)
+    changed = config_diff(begun["hydra"]["runtime"]["choices"], options) | config_diff(config, now)
     for key, (old, new) in changed.items():
         raise UserError(
             f"{run_dir} was begun with {key}={old}, but now {key}={new}: remove that folder, or give the sweep another "

@@ -10,20 +10,17 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import OmegaConf
 from scipy import stats
 
+from dcgan.common.errors import UserError
 from dcgan.common.overrides import override_key
+from dcgan.common.schema import read_json, read_yaml
 from dcgan.runs.config_diff import IGNORED_GROUPS, flatten, is_ignored
-from dcgan.runs.run_dir import FAILURE, PRUNED, SUMMARY
+from dcgan.runs.run_dir import FAILURE, METRICS, PRUNED, SUMMARY, SUMMARY_SCHEMA
 
 CONFIDENCE = 0.95
 Key = TypeVar("Key", bound=Hashable)
 MISSING = "-"  # value of a setting that a run does not have
-
-
-class IncomparableRun(Exception):
-    """A run cannot be compared. The message is the reason, printed after the run's folder."""
 
 
 @dataclass(frozen=True)
@@ -97,45 +94,41 @@ def find_runs(folder: Path, full: bool) -> tuple[list[Run], dict[Path, str]]:
             run = read_run(run_dir, full)
             for other in runs:
                 if (other.settings, other.seed) == (run.settings, run.seed):
-                    raise IncomparableRun(f"has the same settings and seed as {other.folder}")
+                    raise UserError(f"has the same settings and seed as {other.folder}")
             runs.append(run)
-        except IncomparableRun as error:
+        except UserError as error:
             excluded[run_dir] = str(error)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            excluded[run_dir] = f"its files cannot be read ({type(error).__name__}: {error})"
     return runs, excluded
 
 
 def read_run(folder: Path, full: bool) -> Run:
-    """Read the run of a folder. IncomparableRun if it failed, was pruned, is not finished, or was not evaluated."""
+    """Read the run of a folder. UserError if it failed, was pruned, is not finished, or was not evaluated."""
     if (folder / FAILURE).exists():
-        raise IncomparableRun(f"failed: {(folder / FAILURE).read_text().strip()}")
+        raise UserError(f"failed: {(folder / FAILURE).read_text(errors='replace').strip()}")
     if (folder / PRUNED).exists():
-        raise IncomparableRun((folder / PRUNED).read_text().strip())
+        raise UserError((folder / PRUNED).read_text(errors="replace").strip())
     if not (folder / SUMMARY).exists():
-        raise IncomparableRun(f"is not finished (no {SUMMARY})")
-    source = summary = json.loads((folder / SUMMARY).read_text())
+        raise UserError(f"is not finished (no {SUMMARY})")
+    source = summary = read_json(folder / SUMMARY, SUMMARY_SCHEMA)
     if full:
         evaluation = folder / "checkpoints" / "last.evaluation.json"
         if not evaluation.exists():
             command = f"python -m dcgan.evaluate checkpoint={evaluation.with_name('last.ckpt')}"
-            raise IncomparableRun(f"was not evaluated: {command}")
-        source = json.loads(evaluation.read_text())
+            raise UserError(f"was not evaluated: {command}")
+        source = read_json(evaluation, {**METRICS, "n": int, "checkpoint": {"step": int}})
         if (step := source["checkpoint"]["step"]) != summary["step"]:
-            raise IncomparableRun(
-                f"was evaluated at step {step} but ended at step {summary['step']}: evaluate it again"
-            )
+            raise UserError(f"was evaluated at step {step} but ended at step {summary['step']}: evaluate it again")
     if all(value is None for value in source["metrics"].values()):
-        raise IncomparableRun("has no metrics")
-    settings = {group: option for group, option in summary["choices"].items() if group not in IGNORED_GROUPS}
+        raise UserError("has no metrics")
+    settings = {group: str(option) for group, option in summary["choices"].items() if group not in IGNORED_GROUPS}
     config = {key: value for key, value in flatten(summary["config"]).items() if not is_ignored(key)}
     settings |= {key: json.dumps(value).strip('"') for key, value in config.items()}
-    settings["judge"] = (source["judge"] or {}).get("sha256", "none")[:8]
+    settings["judge"] = str((source["judge"] or {}).get("sha256", "none"))[:8]
     # by a resumed run; summaries of older versions lack the key
     settings["learning rates changed"] = "; ".join(summary.get("learning_rate_changes", ())) or MISSING
     settings |= {"images measured": source["n"]} if full else {}
     overrides = folder / ".hydra" / "overrides.yaml"
-    keys = frozenset(override_key(str(o)) for o in (OmegaConf.load(overrides) if overrides.exists() else ()))
+    keys = frozenset(override_key(o) for o in (read_yaml(overrides, [str]) if overrides.exists() else ()))
     return Run(folder, settings, keys, summary["config"]["seed"], source["metrics"], source["better"])
 
 

@@ -12,6 +12,7 @@ import torch
 
 from dcgan.checkpoints.io import FORMAT, read_checkpoint
 from dcgan.common.errors import UserError
+from dcgan.sampling.trained_generator import load_generator
 from tests.sampling.test_trained_generator import Bomb, changed
 
 
@@ -83,7 +84,7 @@ def test_weights_of_another_model_are_rejected(plain_run, conditional_run, tmp_p
     other = read_checkpoint(conditional_run)["state_dict"]
     path = changed(plain_run, tmp_path / "mixed.ckpt", lambda content: content.update(state_dict=other))
     sentence = assert_rejected(dcgan_train(f"ckpt_path={path}", "max_steps=9", "hydra.run.dir=run"), "mixed.ckpt")
-    assert "the checkpoint is inconsistent (RuntimeError: Error(s) in loading state_dict" in sentence
+    assert "mixed.ckpt: the checkpoint's model has other weights than its config says" in sentence
 
 
 PARTS = ("optimizer_states", "loops", "callbacks", "epoch", "global_step", "processes", "state_dict", "config",
@@ -94,10 +95,33 @@ PARTS = ("optimizer_states", "loops", "callbacks", "epoch", "global_step", "proc
 def test_invalid_part_is_rejected_or_not_used(plain_run, tmp_path, dcgan_train, name):
     path = changed(plain_run, tmp_path / "invalid.ckpt", lambda content: content.update({name: [[]]}))
     outcome = dcgan_train(f"ckpt_path={path}", "max_steps=5", "hydra.run.dir=run")
-    if name == "fingerprint":
-        assert "the training images are not those that the checkpoint was made with" in outcome.err
-    elif outcome.code:
+    if outcome.code:
         assert_rejected(outcome, "invalid.ckpt")
+
+
+STATES = [
+    ("EvaluationCallback", "best", "x"),
+    ("EvaluationCallback", "latest", [1]),
+    ("EvaluationCallback", "latest", {"test/frechet": "x"}),
+    ("Health", "reported", None),
+    ("MetricsLogger", "steps", [["x"]]),
+    ("RunSummary", "learning_rates", {"generator": None}),
+]
+
+
+@pytest.mark.parametrize(("callback", "name", "value"), STATES, ids=[f"{c}.{n}={v}" for c, n, v in STATES])
+def test_invalid_state_of_a_callback_is_rejected(plain_run, dcgan_train, callback, name, value):
+    path = changed(
+        plain_run, Path("invalid.ckpt"), lambda content: content["callbacks"][callback].update({name: value})
+    )
+    outcome = dcgan_train(f"ckpt_path={path}", "max_steps=5", "hydra.run.dir=run")
+    assert f"the checkpoint is inconsistent (ValueError: {name}" in assert_rejected(outcome, "invalid.ckpt")
+
+
+def test_other_training_images_are_rejected(plain_run, dcgan_train):
+    path = changed(plain_run, Path("other.ckpt"), lambda content: content.update(fingerprint="0" * 64))
+    outcome = dcgan_train(f"ckpt_path={path}", "max_steps=5", "hydra.run.dir=run")
+    assert "the training images are not those that the checkpoint was made with" in outcome.err
 
 
 @pytest.mark.parametrize("kind", ["short", "long", "expanded", "text", "learning rate"])
@@ -158,17 +182,73 @@ def nested_list(depth: int) -> list:
     ("value", "sentence"),
     [
         (Bomb(), "cannot be read as a checkpoint"),
-        (endless_list(), "has no config"),
-        ({"model": endless_list()}, "more than 10,000 entries"),
-        ({"model": nested_list(60)}, "more than 10,000 entries"),
-        ({"model": {1.5: torch.zeros(1).expand(10**9)}}, "holds a Tensor, which is not a plain value"),
+        (endless_list(), "config must be of type dict"),
+        (nested_list(60), "config must be of type dict"),
+        ({"notes": endless_list()}, "more than 10,000 entries"),
+        ({"notes": nested_list(60)}, "more than 10,000 entries"),
+        ({"notes": {1.5: torch.zeros(1).expand(10**9)}}, "holds a Tensor, which is not a plain value"),
     ],
-    ids=["code", "endless", "endless below", "laughs", "tensor"],
+    ids=["code", "endless", "laughs", "endless below", "laughs below", "tensor"],
 )
 def test_bomb_is_rejected(plain_run, dcgan_train, value, sentence):
-    path = changed(plain_run, Path("bomb.ckpt"), lambda content: content.update(config=value))
+    def plant(content):
+        content["config"] = content["config"] | value if isinstance(value, dict) else value
+
+    path = changed(plain_run, Path("bomb.ckpt"), plant)
     assert sentence in assert_rejected(dcgan_train(f"ckpt_path={path}", "hydra.run.dir=run"), "bomb.ckpt")
     assert not Path("exploded").exists()
+
+
+def act(target: str, **arguments: object) -> dict:
+    return {"output_activation": {"_target_": target, **arguments}}
+
+
+HUGE_NETWORKS = {
+    "layers": act("torch.nn.LSTM", input_size=1, hidden_size=1, num_layers=10**8),
+    "copies": act("torch.nn.Transformer", d_model=2, nhead=1, num_encoder_layers=10**7),
+    "weight": act("torch.nn.Linear", in_features=28, out_features=10**9),
+    "map": act("torch.nn.Upsample", scale_factor=3000),
+    "padding": act("torch.nn.ZeroPad2d", padding=60_000),
+    "channels": {"base_channels": 10**5},
+    "latent": {"latent_dim": 10**10},
+    "kernel": {
+        "upsampling": {"_target_": "dcgan.models.upsampling.TransposedConv", "_partial_": True, "kernel_size": 4000}
+    },
+}
+
+
+@pytest.mark.usefixtures("_time_limit")
+@pytest.mark.parametrize("change", HUGE_NETWORKS.values(), ids=HUGE_NETWORKS)
+def test_config_of_a_huge_network_is_rejected_before_it_gets_memory(plain_run, tmp_path, change):
+    path = changed(plain_run, tmp_path / "bomb.ckpt", lambda content: content["config"]["model"].update(change))
+    with pytest.raises(
+        UserError, match=r"bomb\.ckpt: the checkpoint's model (has other weights|cannot be built|does not)"
+    ):
+        load_generator(path)
+
+
+def test_weights_that_are_larger_than_the_file_are_rejected(plain_run, tmp_path):
+    def expand(content):
+        content["state_dict"]["ema.network.to_image.weight"] = torch.zeros(()).expand(10**5, 10**5)
+
+    with pytest.raises(UserError, match="its weights need more bytes than it has"):
+        load_generator(changed(plain_run, tmp_path / "bomb.ckpt", expand))
+
+
+@pytest.mark.parametrize("change", [lambda x: x.to("meta"), lambda x: x.to(torch.complex64)])
+def test_weights_of_another_kind_are_rejected(plain_run, tmp_path, change):
+    def convert(content):
+        content["state_dict"]["fixed_z"] = change(content["state_dict"]["fixed_z"])
+
+    with pytest.raises(UserError, match="its weights are not plain tensors"):
+        read_checkpoint(changed(plain_run, tmp_path / "bad.ckpt", convert))
+
+
+@pytest.mark.usefixtures("_time_limit")
+def test_pickle_that_sets_a_size_is_rejected(tmp_path):
+    torch.save({"x": bytearray(3)}, path := tmp_path / "bomb.ckpt")
+    with pytest.raises(UserError, match="its content is not what was written"):
+        read_checkpoint(path)
 
 
 def test_compressed_archive_is_rejected(tmp_path):

@@ -32,7 +32,7 @@ from tests.run_files import RUN, different_tensors, weights, write_grey_pictures
         (["data=image_folder", "data.root=nowhere"], "there is no folder nowhere"),
         (["hydra.run.dir=/dev/null/run"], "/dev/null"),
         (["optimizer.betas=0.5"], "(config key optimizer.discriminator)"),
-        (["samples.steps=5"], "samples.steps must be a list of integers >= 0, got 5"),
+        (["samples.steps=5"], "samples.steps must be a list, got 5"),
         (["samples.n=0"], "samples.n must be an integer >= 1, got 0"),
         (["+model.foo=1"], "unexpected keyword argument 'foo' (config key model)"),
         (["trainer.precision=bf16-true"], "trainer.precision must be one of 32-true, bf16-mixed, got 'bf16-true'"),
@@ -44,6 +44,24 @@ from tests.run_files import RUN, different_tensors, weights, write_grey_pictures
         (["discriminator_activation.negative_slope=abc"], "fails with the arguments {'negative_slope': 'abc'}"),
         (["discriminator.pack=3"], "samples.n must be a multiple of discriminator.pack (3), got 4"),
         (["discriminator.pack=2", "conditional=concat"], "discriminator.pack must be 1 for a conditional network"),
+        (["log=null"], "log must be a mapping of keys, got nothing"),
+        (["~seed"], "(config key seed): do not remove or replace what other keys refer to"),
+        (["~loss"], "loss must be a dcgan.losses.adversarial.Loss, got None"),
+        (["~trainer"], "trainer"),
+        (["data.pixels=null"], "data.pixels must be a PixelRange, got None (config key data)"),
+        (["model.prior=null"], "prior must be a Prior, got None (config key model)"),
+        (["output.activation=null"], "output_activation must be a Module, got None (config key model)"),
+        (["trainer.devices=null"], "should be an int > 0"),
+        (["trainer.devices=[0]"], "should be an int > 0"),
+        (["trainer.accelerator=tpu"], "(config key trainer)"),
+        (["+trainer.fast_dev_run=true"], "trainer.fast_dev_run is set by the command: leave it out"),
+        (["+trainer.max_steps=7"], "trainer.max_steps is set by the command: leave it out (config key trainer)"),
+        (["discriminator.spectral_norm=2"], "spectral_norm must be true or false, got 2 (config key discriminator)"),
+        (["data.batches_per_step=3"], "data.batches_per_step must be discriminator_steps, got 3: leave it out"),
+        (["scheduler=cosine", "scheduler.steps=0"], "scheduler.steps must be an integer >= 1, got 0"),
+        (["samples.n=100000000"], "samples.n must be an integer <= 10,000, got 100,000,000"),
+        (["model.base_channels=100000"], "GB of memory, but a process has"),
+        (["max_steps=1000000000000000000"], "would take more than 317,098 years on any machine: lower it"),
         (["ckpt_path=nowhere/checkpoints/last.ckpt"], "there is no checkpoint nowhere/checkpoints/last.ckpt"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -59,8 +77,15 @@ def test_invalid_setting_is_rejected_without_a_traceback(dcgan_train, monkeypatc
     assert outcome.code == 1
     assert sentence in outcome.err, outcome.err
     assert "Traceback" not in outcome.err
+    assert outcome.err.splitlines()[-1].startswith("error: ")
     assert "step 8/8" not in outcome.out
     assert not Path("nowhere").exists() or "MNIST" in sentence
+
+
+def test_name_of_a_folder_is_no_markup(dcgan_train):
+    outcome = dcgan_train(*TINY, *RUN[:1], "hydra.run.dir=[/x][bold]", "max_steps=1", "evaluator=none")
+    assert outcome.code == 0, outcome.err
+    assert "run folder     [/x][bold]" in outcome.out
 
 
 def test_damaged_checkpoint_is_rejected(dcgan_train):

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ def test_file_is_replaced_when_the_new_one_is_complete(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
     with atomic_path(path) as temporary:
         temporary.write_text("new")
-        assert temporary.parent == path.parent
+        assert temporary.parent.parent == path.parent  # on the same disk
+        assert stat.S_IMODE(temporary.parent.stat().st_mode) == 0o700
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert flushed == [temporary, tmp_path]  # the content before the renaming, the folder's entry after it
@@ -27,6 +29,27 @@ def test_file_is_replaced_when_the_new_one_is_complete(tmp_path, monkeypatch):
         temporary.write_text(b"half")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_link_at_a_guessed_name_is_not_followed(tmp_path):
+    victim, path = tmp_path / "victim", tmp_path / "a.png"
+    victim.write_text("mine")
+    path.symlink_to(victim)
+    names = set()
+    for _ in range(3):
+        with atomic_path(path) as temporary:
+            names.add(temporary.parent.name)
+            temporary.write_text("picture")
+    assert len(names) == 3
+    assert victim.read_text() == "mine"
+    assert not path.is_symlink()
+
+
+def test_file_has_the_usual_permissions(tmp_path):
+    (tmp_path / "usual").write_text("")
+    with atomic_path(tmp_path / "a") as temporary:
+        temporary.write_text("")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 def test_folder_appears_when_it_is_complete(tmp_path):

@@ -11,6 +11,9 @@ def _empty_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("DCGAN_CACHE_DIR", str(tmp_path / "cache"))
 
 
+SHAPES = {"x": (10,), "n": ()}
+
+
 class CountedComputation:
     """A computation that counts its calls."""
 
@@ -24,36 +27,82 @@ class CountedComputation:
 
 def test_result_is_computed_once_per_key():
     compute = CountedComputation()
-    first, second = load_or_compute("a", ["key"], compute), load_or_compute("a", ["key"], compute)
+    first, second = load_or_compute("a", ["key"], SHAPES, compute), load_or_compute("a", ["key"], SHAPES, compute)
     assert compute.calls == 1
     assert all(torch.equal(first[name], second[name]) for name in first)
-    load_or_compute("a", ["another key"], compute)
+    load_or_compute("a", ["another key"], SHAPES, compute)
     assert compute.calls == 2
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "other"])
 def test_damaged_cache_is_reported_and_rebuilt(capsys, damage):
     compute = CountedComputation()
-    original = load_or_compute("a", [1], compute)
+    original = load_or_compute("a", [1], SHAPES, compute)
     (path,) = cache_dir().glob("*.safetensors")
     flipped = bytearray(path.read_bytes())
     flipped[-9] ^= 1
     damaged = {"truncated": path.read_bytes()[:-7], "flipped": bytes(flipped), "empty": b"", "other": b"no safetensors"}
     path.write_bytes(damaged[damage])
-    rebuilt = load_or_compute("a", [1], compute)
+    rebuilt = load_or_compute("a", [1], SHAPES, compute)
     assert compute.calls == 2
     assert "is damaged" in capsys.readouterr().err
     assert all(torch.equal(original[name], rebuilt[name]) for name in original)
-    load_or_compute("a", [1], compute)
+    load_or_compute("a", [1], SHAPES, compute)
     assert compute.calls == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"x": torch.arange(9.0)},
+        {"x": torch.zeros(10, 1)},
+        {"n": torch.zeros(1)},
+        {"x": torch.arange(10)},
+        {"more": torch.zeros(1)},
+        {"x": torch.full((10,), torch.nan)},
+        {"x": torch.full((10,), torch.inf)},
+    ],
+)
+def test_valid_file_with_other_content_is_reported_and_rebuilt(capsys, change):
+    compute = CountedComputation()
+    original = load_or_compute("a", [1], SHAPES, compute)
+    (path,) = cache_dir().glob("*.safetensors")
+    tensors, facts = load_tensors(path)
+    save_tensors(path, tensors | change, facts)
+    rebuilt = load_or_compute("a", [1], SHAPES, compute)
+    assert "it is computed again" in capsys.readouterr().err
+    assert all(torch.equal(original[name], rebuilt[name]) for name in original)
+
+
+def test_cache_of_another_key_is_not_used(capsys):
+    compute = CountedComputation()
+    load_or_compute("a", [1], SHAPES, compute)
+    (one,) = cache_dir().glob("*.safetensors")
+    load_or_compute("a", [2], SHAPES, compute)
+    (two,) = {*cache_dir().glob("*.safetensors")} - {one}
+    two.replace(one)
+    load_or_compute("a", [1], SHAPES, compute)
+    assert compute.calls == 3
+    assert "does not hold what it should" in capsys.readouterr().err
+
+
+def test_undefined_metric_is_cached():
+    save_tensors(cache_dir() / "a.safetensors", {"n": torch.tensor(torch.nan)}, {})
+    assert load_tensors(cache_dir() / "a.safetensors")[0]["n"].isnan()
+
+
+def test_cache_is_readable_by_others(tmp_path):
+    (tmp_path / "usual").write_text("")
+    save_tensors(tmp_path / "a.safetensors", {"n": torch.tensor(1.0)}, {})
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 def test_unwritable_cache_is_reported_and_the_result_returned(tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DCGAN_CACHE_DIR", str(tmp_path / "file"))
     compute = CountedComputation()
-    assert load_or_compute("a", [1], compute)["n"] == 3.5
-    assert load_or_compute("a", [1], compute)["n"] == 3.5
+    assert load_or_compute("a", [1], SHAPES, compute)["n"] == 3.5
+    assert load_or_compute("a", [1], SHAPES, compute)["n"] == 3.5
     assert compute.calls == 2
     assert "cannot be written" in capsys.readouterr().err
 

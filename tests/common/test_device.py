@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dcgan.common.device import resolve_device, tf32
+from dcgan.common.device import float64_device, resolve_device, tf32
 
 
 @pytest.mark.parametrize(("available", "expected"), [(False, "cpu"), (True, "cuda")])
@@ -15,10 +15,21 @@ def test_auto_is_a_gpu_if_there_is_one(monkeypatch, available, expected):
 
 def test_unknown_and_missing_devices_are_rejected(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="device must be auto, cpu or cuda, got 'gpu'"):
+    with pytest.raises(ValueError, match="device must be auto, cpu, cuda or mps, got 'gpu'"):
         resolve_device("gpu")
     with pytest.raises(ValueError, match="device=cuda, but this machine has no GPU"):
         resolve_device("cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device=mps, but this machine has no Apple GPU"):
+        resolve_device("mps")
+
+
+def test_apple_gpu_is_used_on_request_and_metrics_are_computed_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert resolve_device("auto").type == "cpu"
+    assert resolve_device("mps").type == "mps"
+    assert [float64_device(torch.device(name)).type for name in ("mps", "cuda", "cpu")] == ["cpu", "cuda", "cpu"]
 
 
 def test_no_tf32_is_restored_also_after_an_error():

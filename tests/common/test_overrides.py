@@ -2,10 +2,11 @@
 
 import pytest
 
+from dcgan.common.command import CONF
 from dcgan.common.errors import UserError
-from dcgan.common.overrides import override_key, read_keys, reject_unread_overrides, unknown_key
+from dcgan.common.overrides import override_key, read_keys, reject_other_kinds, reject_unread_overrides, unknown_key
 from dcgan.train import READ_KEYS
-from tests.conftest import compose_with_choices
+from tests.conftest import compose_config, compose_with_choices
 
 TWO_RATES = ["optimizer.generator.lr=1e-3", "optimizer.discriminator.lr=1e-3"]
 
@@ -46,6 +47,7 @@ def test_unknown_key_is_rejected_with_a_suggestion(dcgan_train, override, messag
     [
         ("loss=hnge", "there is no loss=hnge: did you mean loss=hinge? options: hinge, least_squares,"),
         ("loss=xyzzy", "there is no loss=xyzzy: options: hinge, least_squares,"),
+        ("hydra/launcher=nope", "there is no hydra/launcher=nope: options: basic,"),
         ("experiment=fas", "there is no experiment=fas: did you mean experiment=fast? options:"),
     ],
 )
@@ -54,6 +56,13 @@ def test_unknown_option_is_rejected_with_a_suggestion(dcgan_train, override, mes
     assert outcome.code == 1
     assert outcome.err.startswith(f"error: {message}")
     assert outcome.err.count("\n") == 1
+
+
+def test_launcher_whose_package_is_missing_is_reported_with_the_command_that_installs_it(dcgan_train, monkeypatch):
+    monkeypatch.setattr("dcgan.common.overrides.extras", lambda: ["nope"])
+    outcome = dcgan_train("-m", "hydra/launcher=nope", "seed=0,1")
+    assert outcome.code == 1
+    assert outcome.err == "error: hydra/launcher=nope needs a package: pip install 'dcgan[nope]'\n"
 
 
 def test_rejected_command_leaves_no_folder(dcgan_train, tmp_path):
@@ -102,3 +111,29 @@ def test_override_that_is_read_directly_or_by_interpolation_is_accepted(override
 def test_read_keys_follows_interpolations():
     tree = {"a": {"x": "${b.y}", "z": ["${mul:3,${c}}"]}, "b": {"y": "${d}", "w": "${e}"}, "c": None, "d": 1, "e": 2}
     assert set(read_keys(tree, ["a"])) == {"a", "b.y", "c", "d"}
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("~samples", "samples must be a mapping of keys, got nothing"),
+        ("log=null", "log must be a mapping of keys, got nothing"),
+        ("ema=5", "ema must be a mapping of keys, got 5"),
+        ("skip_finished=nope", "skip_finished must be true or false, got nope"),
+        ("init_from_ema=2", "init_from_ema must be true or false, got 2"),
+        ("trusted=null", "trusted must be a list, got nothing"),
+        ("samples.steps=3", "samples.steps must be a list, got 3"),
+        ("health.action=[]", r"health.action must be a text, got \[\]"),
+        ("objective=null", "objective must be a text, got nothing"),
+    ],
+)
+def test_value_of_another_kind_than_the_default_is_rejected(override, sentence):
+    with pytest.raises(UserError, match=f"^{sentence}$"):
+        reject_other_kinds(compose_config(override), CONF / "train.yaml")
+
+
+@pytest.mark.parametrize(
+    "override", ["checkpoints.every_n_minutes=null", "sweep.name=x", "seed=${max_epochs}", "data=digits"]
+)
+def test_value_of_the_same_kind_is_accepted(override):
+    reject_other_kinds(compose_config(override), CONF / "train.yaml")

@@ -10,6 +10,7 @@ import pytest
 
 from dcgan.common.errors import UserError
 from dcgan.data.mnist import MissingDataError, MNISTDataModule
+from dcgan.data.pixel_range import PixelRange
 from tests.data.building import build_data, set_up_data
 
 
@@ -91,4 +92,4 @@ def test_other_data_sets_in_mnists_format_have_their_own_folders(root, data, fol
 
 def test_dataset_must_be_a_subclass_of_mnist():
     with pytest.raises(ValueError, match=r"data.dataset must be a subclass of torchvision.datasets.MNIST, got <class"):
-        MNISTDataModule(dataset=dict, root="data", image_size=28, channels=1, pixels=None, batch_size=1)
+        MNISTDataModule(dataset=dict, root="data", image_size=28, channels=1, pixels=PixelRange(-1), batch_size=1)

@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,29 @@ def remove_images(folder: Path) -> None:
     (folder / "train.npy").unlink()
 
 
-@pytest.mark.parametrize("damage", [cut, empty, change_version, cut_facts, remove_images])
+def change_facts(**changes: object) -> Callable[[Path], None]:
+    """Return a function that changes the facts of a folder."""
+
+    def change(folder: Path) -> None:
+        (folder / FACTS).write_text(json.dumps(json.loads((folder / FACTS).read_text()) | changes))
+
+    return change
+
+
+def resize(folder: Path) -> None:
+    """Replace the images by valid ones of another size."""
+    shape = (4, 1, 16, 16)
+    np.save(folder / "train.npy", np.zeros(shape, dtype=np.uint8))
+    change_facts(shapes=json.loads((folder / FACTS).read_text())["shapes"] | {"train": shape})(folder)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(cut, empty, change_version, cut_facts, remove_images, resize),
+        *(change_facts(shapes=None), change_facts(has_labels=5), change_facts(broken=[1]), change_facts(content=5)),
+    ],
+)
 def test_damaged_folder_is_prepared_again_with_a_note(settings, damage, capsys):
     data = set_up_data(*settings)
     assert capsys.readouterr().err == ""
@@ -181,4 +204,4 @@ def test_training_images_may_be_larger_than_the_memory(settings):
 
 
 def test_missing_folder_is_not_an_error(tmp_path):
-    assert open_prepared(tmp_path / "nowhere") is None
+    assert open_prepared(tmp_path / "nowhere", 8, 1) is None

@@ -14,6 +14,7 @@ from torchvision.datasets import CIFAR10, SVHN, FakeData
 
 from dcgan.checkpoints.safe_instantiate import safe_instantiate
 from dcgan.common.errors import UserError
+from dcgan.data.datamodule import BaseDataModule
 from dcgan.data.pixel_range import PixelRange
 from dcgan.data.torchvision import MissingDataError, TorchvisionDataModule
 from tests.conftest import compose_config
@@ -149,7 +150,7 @@ def test_error_without_data_and_network_says_what_to_do(tmp_path, monkeypatch, n
 @pytest.mark.parametrize("name", ["cifar10", "svhn", "stl10", "celeba"])
 def test_checkpoint_may_hold_the_config(name):
     config = OmegaConf.to_container(compose_config(f"data={name}"), resolve=True)
-    data = safe_instantiate({"data": config["data"]}, "data")
+    data = safe_instantiate({"data": config["data"]}, "data", BaseDataModule)
     assert data.dataset is instantiate(compose_config(f"data={name}").data).dataset
     assert data.mirrored == (name != "svhn")
 

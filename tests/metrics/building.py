@@ -13,8 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from dcgan.common.device import tf32
 from dcgan.metrics.features import ImageFeatures
-from dcgan.metrics.nearest_neighbors import kth_nearest_distances, nearest_distances
-from dcgan.metrics.real_images import flatten_pixels
+from dcgan.metrics.nearest_neighbors import flatten_pixels, kth_nearest_distances, nearest_distances
 
 
 def random_features(n: int, seed: int, shift: float = 0.0, d: int = 6) -> ImageFeatures:

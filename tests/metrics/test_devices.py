@@ -65,8 +65,8 @@ def test_features_stay_on_fake_cuda(build):
         if isinstance(extractor, Judge):
             extractor.network.to(CUDA)
         else:
-            extractor.kernels = [kernel.to(CUDA) for kernel in extractor.kernels]
-            extractor.projection = extractor.projection.to(CUDA)
+            extractor.network.kernels = [kernel.to(CUDA) for kernel in extractor.network.kernels]
+            extractor.network.projection = extractor.network.projection.to(CUDA)
         features = extractor(torch.zeros(600, 1, 32, 32, dtype=torch.uint8))
     assert features.device.type == "cuda"
     assert check.reads == []

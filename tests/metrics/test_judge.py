@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from dcgan.common.cache import save_tensors
 from dcgan.common.errors import UserError
 from dcgan.data.pixel_range import resize_images
 from dcgan.metrics import judge
@@ -63,3 +64,28 @@ def test_judge_of_color_images_has_its_own_size():
     assert torch.allclose(judge.classify(images), network.eval()(images / 255), atol=1e-4)
     assert judge(images[:, :, :32, :32]).shape == (5, 128)
     assert judge.description == "judge of colors, version 1, test accuracy 50.00%"
+
+
+@pytest.mark.parametrize(
+    ("facts", "tensors"),
+    [
+        ({"classes": None}, {}),
+        ({"classes": 10**9}, {}),
+        ({"width": -1}, {}),
+        ({"size": 64}, {}),
+        ({"accuracy": "high"}, {}),
+        ({}, {"logits.bias": torch.zeros(3)}),
+        ({}, {"more": torch.zeros(3)}),
+        ({}, {"logits.bias": torch.full((4,), torch.nan)}),
+    ],
+)
+def test_judge_with_other_content_is_rejected(tmp_path, monkeypatch, facts, tensors):
+    """Its checksum is valid."""
+    monkeypatch.setenv("DCGAN_CACHE_DIR", str(tmp_path))
+    valid = {"data": "colors", "version": 1, "accuracy": 0.5, "classes": 4, "channels": 1, "size": 28, "width": 32}
+    weights = Classifier(classes=4).state_dict()
+    save_tensors(judge_path("colors"), weights, valid)
+    assert load_judge("colors", CPU).classify(torch.zeros(2, 1, 28, 28, dtype=torch.uint8)).shape == (2, 4)
+    save_tensors(judge_path("colors"), weights | tensors, valid | facts)
+    with pytest.raises(UserError, match=r"cannot be used .*delete it and train the judge again"):
+        load_judge("colors", CPU)

@@ -19,7 +19,7 @@ def test_weights_are_fixed_and_keep_the_random_state():
     assert torch.equal(torch.get_rng_state(), state)
     assert first.facts == second.facts != other.facts
     # the same on every machine
-    assert first.kernels[0][0, 0, 0].tolist() == pytest.approx([0.0342194, -0.0359544, 0.1743010], abs=1e-6)
+    assert first.network.kernels[0][0, 0, 0].tolist() == pytest.approx([0.0342194, -0.0359544, 0.1743010], abs=1e-6)
     assert torch.equal(first(images(3)), second(images(3)))
     assert not torch.allclose(first(images(3)), other(images(3)))
 
@@ -35,7 +35,7 @@ def test_grey_images_are_repeated_and_others_resized():
     extractor, x = RandomConv(SMALL, CPU), images(4, channels=1)
     assert torch.equal(extractor(x), extractor(x.expand(-1, 3, -1, -1)))
     assert extractor(images(4, size=28)).shape == (4, 128)
-    sizes = {size: RandomConv(SimpleNamespace(image_size=size), CPU).size for size in (8, 28, 32, 33, 64, 128)}
+    sizes = {size: RandomConv(SimpleNamespace(image_size=size), CPU).network.size for size in (8, 28, 32, 33, 64, 128)}
     assert sizes == {8: 32, 28: 32, 32: 32, 33: 64, 64: 64, 128: 64}
 
 
@@ -47,7 +47,7 @@ def test_features_keep_the_layout_of_an_image():
 
 
 def test_projection_is_orthonormal():
-    projection = RandomConv(SMALL, CPU).projection
+    projection = RandomConv(SMALL, CPU).network.projection
     assert torch.allclose(projection.T @ projection, torch.eye(128), atol=1e-5)
 
 

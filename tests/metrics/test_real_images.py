@@ -7,7 +7,8 @@ from hydra.utils import instantiate
 from dcgan.common.errors import UserError
 from dcgan.metrics.compute import load_real_statistics
 from dcgan.metrics.judge import load_judge
-from dcgan.metrics.real_images import RealStatistics, flatten_pixels
+from dcgan.metrics.nearest_neighbors import flatten_pixels
+from dcgan.metrics.real_images import RealStatistics
 from tests.conftest import compose_config
 
 CPU = torch.device("cpu")
@@ -65,6 +66,7 @@ def test_cached_statistics_are_moved_to_the_device():
     moved = copy(space)  # a tensor on meta has no values: these must come from the cache
     moved.images = space.images.to("meta")
     vars(moved).pop("test", None)
+    moved.extractor = lambda images: torch.empty(len(images), space.test.shape[1], device="meta")  # for its shape
     assert moved.test.device.type == moved.kth_nearest_distances(3).device.type == "meta"
 
 

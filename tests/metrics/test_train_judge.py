@@ -45,7 +45,7 @@ def test_trained_judge_is_saved_in_cache_and_verified(command):
         (["data=digits", "out=judge.pt"], "out must end in .safetensors"),
         (["data=digits", "steps=0"], "steps must be an integer >= 1"),
         (["data=digits", "lr=2"], "lr must be a number in"),
-        (["data=digits", "device=tpu"], "device must be auto, cpu or cuda"),
+        (["data=digits", "device=tpu"], "device must be auto, cpu, cuda or mps"),
     ],
 )
 def test_invalid_arguments_are_rejected(command, arguments, message):

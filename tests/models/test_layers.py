@@ -6,6 +6,7 @@ from dcgan.models.layers import (
     ChannelsLastUnflatten,
     concat_label,
     hidden_activations,
+    layer_name,
     layer_sizes,
     one_hot,
 )
@@ -18,6 +19,24 @@ from tests.building import build_networks
 def test_image_size_is_4_to_7_times_a_power_of_2(image_size, start, k):
     size, channels, _ = layer_sizes(image_size, 1, None)
     assert (size, len(channels)) == (start, k)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("units_dead/generator/up_blocks.0", "units_dead/generator/up_1"),
+        ("discriminator.down_blocks.9.stage.block_1.expand", "discriminator.down_10.stage.block_1.expand"),
+        ("generator/up_blocks/1/layer", "generator/up_2/layer"),
+        ("start.hidden", "start.hidden"),
+    ],
+)
+def test_layer_name_counts_blocks_from_1(path, name):
+    assert layer_name(path) == name
+
+
+def test_image_size_of_two_numbers_is_rejected():
+    with pytest.raises(ValueError, match=r"got \[28, 32\]: images are square, and pictures of other shapes are scaled"):
+        layer_sizes([28, 32], 1, None)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_training_waits_for_the_lock(tmp_path, capsys):
 def test_temporary_files_of_a_killed_training_are_removed(tmp_path):
     evaluation = tmp_path / "checkpoints" / ".last.evaluation.json.2.tmp"  # another process may still be writing it
     for name in ("checkpoints/.last.ckpt.1.tmp", "samples/.step_000001.png.1.tmp", ".metrics.csv.1.tmp", evaluation):
-        write_text(tmp_path / name, "half")
+        write_text(tmp_path / name / "file", "half")
     with lock_run_dir(tmp_path):
         assert list(tmp_path.rglob("*.tmp")) == [evaluation]
 

@@ -1,10 +1,12 @@
 """Loading a generator: completely, safely, and without the training code."""
 
+import re
 import subprocess
 import sys
 import tomllib
 from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from dcgan.common.command import PACKAGE
 from dcgan.common.errors import UserError
 from dcgan.data.mnist import MNISTDataModule
 from dcgan.data.pixel_range import PixelRange
+from dcgan.models.prior import Normal, Uniform
 from dcgan.sampling.trained_generator import load_generator, sample_latents
 from tests.conftest import tiny_run
 
@@ -65,6 +68,27 @@ def test_image_i_does_not_depend_on_n(plain_run):
     many = g.sample(150, seed=3, batch_size=16)
     for n in (1, 15, 16, 17, 100):
         assert torch.equal(g.sample(n, seed=3, batch_size=16), many[:n])
+
+
+@pytest.mark.parametrize("prior", [Normal(), Uniform()])
+def test_truncation_samples_components_above_it_again(prior):
+    model = SimpleNamespace(sample_z=lambda n, device, rng: prior(n, 8, device, rng))
+    z, truncated = sample_latents(model, 150, 3), sample_latents(model, 150, 3, truncation=0.5)
+    is_above = z.abs() > 0.5
+    assert torch.equal(truncated[~is_above], z[~is_above])
+    resampled = truncated[is_above]
+    assert resampled.abs().max() <= 0.5
+    assert resampled.std() > 0.25  # of a uniform distribution: 0.29
+    assert torch.equal(sample_latents(model, 7, 3, truncation=0.5), truncated[:7])
+    assert torch.equal(sample_latents(model, 150, 3, truncation=9), z)
+
+
+def test_truncation_below_all_values_is_rejected():
+    signs = SimpleNamespace(sample_z=lambda n, device, rng: torch.ones(n, 8))
+    with pytest.raises(UserError, match=r"truncation=0\.5 is below almost all values of the prior"):
+        sample_latents(signs, 1, 0, truncation=0.5)
+    with pytest.raises(ValueError, match="truncation must be a number in"):
+        sample_latents(signs, 1, 0, truncation=True)
 
 
 @pytest.fixture(scope="module")
@@ -218,23 +242,63 @@ def test_fsspec_versions_that_render_templates_are_excluded():
     assert not any(fsspec.specifier.contains(version) for version in ("2024.12.0", "2026.2.0", "2026.4.0"))
 
 
-@pytest.mark.parametrize("name", ["config", "state_dict", "choices", "dataset", "step"])
-@pytest.mark.parametrize("value", [None, 5.5])
-def test_checkpoint_with_missing_keys_is_rejected(plain_run, tmp_path, name, value):
-    with pytest.raises(UserError, match=f"is damaged .it has no {name}."):
-        load_generator(changed(plain_run, tmp_path / "bad.ckpt", lambda content: content.update({name: value})))
+def mutated(content: dict, path: str, value: object) -> dict:
+    """Return a copy of nested dicts with the value at a dotted path; `REMOVED`: without it."""
+    name, _, rest = path.partition(".")
+    if rest:
+        return content | {name: mutated(content[name], rest, value)}
+    return {key: node for key, node in content.items() if key != name} | ({} if value is REMOVED else {name: value})
 
 
-def test_config_without_a_generator_is_rejected(plain_run, tmp_path):
-    def swap(content):
-        content["config"]["model"] = {"_target_": "torch.nn.ReLU"}
+REMOVED = "removed"
+RELU = {"_target_": "torch.nn.ReLU"}
+BASE = {"_target_": "dcgan.models.generator.BaseGenerator", "latent_dim": 8, "channels": 1, "base_channels": 4}
+MUTATIONS = [
+    ("config", None, "config must be of type dict, got None"),
+    ("config", {}, "it has no config.seed"),
+    ("config.seed", REMOVED, "it has no config.seed"),
+    ("config.seed", 1.5, "config.seed must be of type int, got 1.5"),
+    ("config.seed", True, "config.seed must be of type int, got True"),
+    ("config.output", REMOVED, "it has no config.output"),
+    ("config.output.pixels", None, "config.output.pixels must be of type dict, got None"),
+    ("config.output.pixels", RELU, "the checkpoint's output.pixels must be a dcgan.data.pixel_range.PixelRange, got R"),
+    ("config.model", REMOVED, "it has no config.model"),
+    ("config.model", [1], "config.model must be of type dict, got [1]"),
+    ("config.model._target_", REMOVED, "it has no config.model._target_"),
+    ("config.model._target_", 5, "config.model._target_ must be of type str, got 5"),
+    ("config.model", RELU, "the checkpoint's model must be a dcgan.models.generator.BaseGenerator, got ReLU()"),
+    ("config.model", BASE, "the checkpoint's model cannot be built by this version (TypeError: "),
+    ("config.model.prior", RELU, "cannot be built by this version (ValueError: prior must be a Prior, got ReLU())"),
+    ("config.model.output_activation", None, "output_activation must be a Module, got None"),
+    ("config.model.output_activation", {"_target_": "torch.nn.Flatten"}, "the checkpoint's model does not work ("),
+    ("config.model.kernel_size", 4, "unexpected keyword argument 'kernel_size'"),
+    ("choices", {}, "it has no choices.data"),
+    ("choices.data", 5, "choices.data must be of type str, got 5"),
+    ("dataset", None, "dataset must be of type str, got None"),
+    ("step", -1, "its step is -1"),
+    ("state_dict", {}, "it has no state_dict.fixed_z"),
+    ("state_dict.fixed_z", "text", "state_dict.fixed_z must be of type Tensor, got 'text'"),
+    ("callbacks", None, "callbacks must be of type dict, got None"),
+]
 
-    def no_prior(content):
-        content["config"]["model"]["prior"] = {"_target_": "torch.nn.ReLU"}
 
-    for change in (swap, no_prior):
-        with pytest.raises(UserError, match="the checkpoint's config does not describe a generator"):
-            load_generator(changed(plain_run, tmp_path / "bad.ckpt", change))
+@pytest.mark.parametrize(("path", "value", "sentence"), MUTATIONS, ids=[f"{p}={v}"[:50] for p, v, _ in MUTATIONS])
+def test_invalid_part_of_a_checkpoint_is_named(plain_run, tmp_path, path, value, sentence):
+    file = tmp_path / "bad.ckpt"
+    torch.save(mutated(torch.load(plain_run, weights_only=True), path, value), file)
+    with pytest.raises(UserError, match=re.escape(sentence)) as caught:
+        load_generator(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_not_finite_are_rejected(plain_run, tmp_path):
+    def spoil(content):
+        for weight in content["state_dict"].values():
+            weight[...] = torch.nan if weight.is_floating_point() else 0
+
+    with pytest.raises(UserError, match="has weights that are not finite"):
+        load_generator(changed(plain_run, tmp_path / "bad.ckpt", spoil))
 
 
 def test_other_files_are_rejected(plain_run, tmp_path):
