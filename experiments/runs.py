@@ -10,7 +10,8 @@ from dcgan.runs.run_dir import FAILURE, SUMMARY
 from experiments.tables import FINISHED, Row, merge_rows, read_rows, run_key
 
 RUNS = Path("runs/sweeps")
-IGNORED_KEYS = ("seed", "skip_finished", "sweep.keys", "sweep.hash")  # overrides that do not make a variant
+# overrides that do not make a variant
+IGNORED_KEYS = ("seed", "skip_finished", "jobs_per_gpu", "sweep.keys", "sweep.hash")
 MIN_COVERAGE = 0.1  # of a run that has learned; real images have 0.93
 MEASUREMENTS = ("test/", "gradient_norms/")  # a row of metrics.csv that has one of them is copied to curves.csv
 

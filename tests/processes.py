@@ -17,8 +17,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -290,15 +290,38 @@ def run_forked(
         process.kill_group()
 
 
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+@contextmanager
+def two_nodes(folder: Path, script: str, *arguments: str, **environment: str) -> Iterator[list[ForkedProcess]]:
+    """Run a script on two nodes of one process each. Yield the agents of torchrun, of which the first one is the host.
+
+    A node is a process group. What it writes is in the files with the suffixes 0 and 1. All are killed at the end.
+    """
+    torchrun = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", "--start-method=fork"]
+    torchrun += ["--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{free_port()}", "--rdzv_id=test"]
+    settings = ["trainer=ddp_cpu", "trainer.devices=1", "trainer.num_nodes=2"]
+    nodes = []
+    try:
+        for node in range(2):
+            command = [*torchrun, f"--rdzv_conf=is_host={1 - node}", "--run-path", script, *arguments, *settings]
+            nodes.append(ForkedProcess(command, folder, suffix=str(node), OMP_NUM_THREADS="1", **environment))
+        yield nodes
+    finally:
+        for agent in nodes:
+            agent.kill_group()
+
+
 def run_two_ranks(
     *arguments: str, folder: Path, timeout: float = 120, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run `python ARGUMENTS` as two ranks, with the variables of torchrun. Return rank 0's exit code and all output."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
-    shared |= {"MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"} | environment
+    shared |= {"MASTER_PORT": str(free_port()), "TORCHELASTIC_RUN_ID": "test"} | environment
     ranks = [
         ForkedProcess(arguments, folder, suffix=str(rank), RANK=str(rank), LOCAL_RANK=str(rank), **shared)
         for rank in range(2)

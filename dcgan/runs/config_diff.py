@@ -5,10 +5,13 @@ from typing import Any
 from dcgan.common.config_tree import flat_items, is_within
 
 # from the command line alone: no checkpoint has them
-COMMAND_LINE_KEYS = ("ckpt_path", "run_dir", "trusted", "objective", "trainer", "logger", "callbacks", "skip_finished")
+COMMAND_LINE_KEYS = (
+    *("ckpt_path", "run_dir", "trusted", "objective", "trainer", "logger", "callbacks"),
+    *("skip_finished", "jobs_per_gpu"),
+)
 # how a run is named, executed, logged and saved, and where its data is
 IGNORED_ON_RESUME = (
-    *("ckpt_path", "run_dir", "sweep", "skip_finished", "cuda_graph", "trusted", "objective"),
+    *("ckpt_path", "run_dir", "sweep", "skip_finished", "jobs_per_gpu", "cuda_graph", "trusted", "objective"),
     *("logger", "callbacks", "log", "checkpoints", "health", "evaluator", "features", "data.root", "data.cache_dir"),
 )
 IGNORED_KEYS = (*IGNORED_ON_RESUME, "samples", "metrics.every_n_steps", "trainer.accelerator", "trainer.strategy")

@@ -8,6 +8,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, distributed
 from torch.optim import Optimizer
 
+from dcgan.training.rank_watch import RankWatch, exit_if_alone
+
 
 class GradientAveraging(DDPStrategy):
     """DDP without its wrapper: one all-reduce per optimizer step, of the gradients of the network that is stepped.
@@ -15,6 +17,20 @@ class GradientAveraging(DDPStrategy):
     The wrapper would reduce the gradients of both networks in each backward pass, although a GAN steps one of them at a
     time, and search the graph for unused parameters. NCCL's all-reduce can be recorded in a CUDA graph.
     """
+
+    watch: RankWatch | None = None
+
+    def setup_distributed(self) -> None:
+        """Connect the ranks. With several nodes, watch that none is lost."""
+        with exit_if_alone():
+            super().setup_distributed()
+        if self.num_nodes > 1:
+            self.watch = RankWatch()
+
+    def teardown(self) -> None:
+        if self.watch is not None:
+            self.watch.stop()
+        super().teardown()
 
     def configure_ddp(self) -> None:
         """Give all ranks the weights of rank 0. Each rank keeps its own running statistics."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from dcgan.common.distributed import is_one_job
 from dcgan.common.errors import CollectiveError
 from dcgan.training.lightning_internals import after_signal_registration
 
@@ -33,7 +35,7 @@ class SignalHandler:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self.requeue_handler: Any = None  # Lightning's, which would act in the middle of a step
+        self.requeue_handler: Any = None  # submitit's or Lightning's, which would act in the middle of a step
 
     @contextmanager
     def handling(self) -> Iterator[None]:
@@ -58,7 +60,7 @@ class SignalHandler:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
                 signal.signal(number, self.remember)
         handler = signal.getsignal(WARNING_SIGNAL)
-        if callable(handler) and handler != self.remember:  # Lightning's, in a SLURM job
+        if callable(handler) and handler != self.remember:  # Lightning's or submitit's, in a job of a cluster
             self.requeue_handler = handler
             signal.signal(WARNING_SIGNAL, self.remember)
 
@@ -84,8 +86,10 @@ class SignalHandler:
             raise Interrupted("interrupted at the end of the run: it is finished", self.received)
 
     def requeue(self) -> None:
-        """After a warning signal, let Lightning save a checkpoint of its own and requeue the job."""
+        """After a warning signal, let submitit requeue the job, or Lightning, which saves a checkpoint of its own."""
         if self.received == WARNING_SIGNAL:  # unless a stop signal has arrived since
             self.received = None
         if self.requeue_handler is not None:
             self.requeue_handler(WARNING_SIGNAL, None)
+            if is_one_job():  # submitit's handler has ended rank 0
+                sys.exit(128 + WARNING_SIGNAL)

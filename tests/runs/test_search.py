@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
@@ -13,9 +14,10 @@ from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 
 from dcgan import compare
-from dcgan.common.errors import UserError
+from dcgan.common.errors import SweepError, UserError
 from dcgan.runs.search.space import SearchSpace, distribution, override_text
 from dcgan.runs.search.study import open_study, repair_journal
+from dcgan.training.callbacks.trial_report import TrialReport
 from dcgan.training.run import train as run_training
 from tests.conftest import TINY
 from tests.processes import run_forked
@@ -427,3 +429,9 @@ def test_commands_start_without_optuna():
     code = "import sys, hydra_plugins.dcgan_search as m; print('optuna' in sys.modules, 'torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.split() == ["False", "False"]
+
+
+def test_jobs_of_several_processes_are_rejected():
+    """Their ranks could disagree about pruning."""
+    with pytest.raises(SweepError, match="a search cannot run jobs of several processes: use trainer=gpu"):
+        TrialReport("search.journal", 0).on_train_start(SimpleNamespace(world_size=2), None)

@@ -9,12 +9,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
-from dcgan import train
 from dcgan.common.command import CONF, group_overrides
-from dcgan.runs.sweeps import job_name, name_sweep
+from dcgan.runs.sweeps import count_jobs, job_name, name_sweep
 from dcgan.training.run import train as run_training
-from tests.conftest import TINY, compose_config
+from tests.conftest import TINY
 from tests.processes import ForkedProcess, members, run_forked
 from tests.run_files import different_tensors, weights
 
@@ -64,7 +64,7 @@ def test_sweep_hash_depends_only_on_the_command():
         return override
 
     assert sweep_hash("seed=0,1", "loss=hinge") == sweep_hash("loss=hinge", "seed=0,1")
-    rerun = ["skip_finished=true", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    rerun = ["skip_finished=true", "jobs_per_gpu=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     assert sweep_hash("seed=0,1") == sweep_hash("seed=0,1", *rerun)
     assert sweep_hash("seed=0,1") != sweep_hash("seed=0,1,2")
     assert sweep_hash("seed=0,1") != sweep_hash("seed=0,1", "--config-name=mine")
@@ -84,10 +84,27 @@ def test_every_combination_runs_in_its_own_folder(dcgan_train):
         f"model={model},seed={seed}" for model in ("transposed_conv", "upsample_conv") for seed in (0, 1)
     )
     assert f"tensorboard --logdir {sweep}" in outcome.out
+    announced = [line for line in outcome.out.splitlines() if line.startswith("job ")]
+    assert announced[1] == "job          2 of 4: model=transposed_conv,seed=1"
+    assert len(announced) == 4
     for folder in folders(sweep):
         summary = json.loads((sweep / folder / "summary.json").read_text())
         assert f"model={summary['hyperparameters']['model']},seed={summary['hyperparameters']['seed']}" == folder
         assert list((sweep / folder).glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize(
+    ("sweeper", "overrides", "jobs"),
+    [
+        ({}, ["seed=range(5)", "model=a,b", "max_steps=3"], 10),
+        ({"params": {"seed": "range(5)", "loss": "a,b"}}, ["seed=0,1,2"], 6),  # the command line wins
+        ({"params": None}, ["max_steps=3"], 1),
+        ({"n_trials": 16, "params": {"optimizer.lr": {"low": 1, "high": 2}}}, ["max_steps=3"], 16),
+        ({}, ["model=glob(*)"], None),
+    ],
+)
+def test_number_of_jobs(sweeper, overrides, jobs):
+    assert count_jobs(OmegaConf.create({"hydra": {"sweeper": sweeper, "overrides": {"task": overrides}}})) == jobs
 
 
 @pytest.mark.parametrize("digits", ["12e34567", "00123456"])
@@ -204,15 +221,6 @@ def test_sweep_of_distributed_jobs_is_rejected(dcgan_train):
     outcome = dcgan_train("-m", *TINY, "trainer=ddp_cpu", "max_steps=1", "seed=0,1")
     assert outcome.code == 1
     assert "a job of a sweep cannot run several processes" in outcome.err
-
-
-@pytest.mark.parametrize(("trainer", "expected"), [("auto", [0, 1, 2, 0]), ("gpu", [0, 1, 2, 0]), ("cpu", [None] * 4)])
-def test_jobs_alternate_between_gpus(monkeypatch, trainer, expected):
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
-    config = compose_config(f"trainer={trainer}")
-    assert [train.gpu_of_job(config, number) for number in range(4)] == expected
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    assert train.gpu_of_job(config, 1) is None
 
 
 # the real command, whose jobs need no imports

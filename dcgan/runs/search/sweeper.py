@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 REPORT = "dcgan.training.callbacks.trial_report.TrialReport"
 # may differ between the calls and machines of one search
 FREE_KEYS = (
-    *("sweep", "skip_finished", "trainer", "cuda_graph", "logger", "log", "checkpoints", "trusted"),
+    *("sweep", "skip_finished", "jobs_per_gpu", "trainer", "cuda_graph", "logger", "log", "checkpoints", "trusted"),
     *("data.root", "data.cache_dir"),
 )
 
