@@ -3,7 +3,6 @@
 Heavy imports are inside the function, so that command-line errors are reported at once.
 """
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ def explore(cfg: DictConfig) -> None:
     if find_spec("gradio") is None:
         raise UserError("the page needs gradio, which is not installed: pip install 'dcgan[explore]'")
     if not cfg.checkpoint:
-        raise UserError("give checkpoint=RUN/checkpoints/last.ckpt")
+        raise UserError("give checkpoint=RUN/checkpoints/last.ckpt, or checkpoint=mnist")
     from dcgan.exporting.web_page import Explorer, launch
     from dcgan.sampling.base import load_matching_judge
     from dcgan.sampling.trained_generator import load_generator
@@ -37,7 +36,6 @@ def explore(cfg: DictConfig) -> None:
         judge = None
     config: Any = OmegaConf.to_container(cfg)
     explorer = Explorer(generator, judge, config["along"], config["directions"])
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
     print(f"page         http://{HOST}:{cfg.port}, until Ctrl-C", flush=True)
     launch(explorer, HOST, cfg.port, cfg.browser)
 

@@ -35,14 +35,19 @@ def sample(cfg: DictConfig) -> None:
     def load_data() -> BaseDataModule:
         from dcgan.checkpoints.io import read_checkpoint
         from dcgan.evaluation.targets import load_datamodule
+        from dcgan.sampling.locate import locate_generator
 
         if checkpoint is None:
             return build(cfg, "data", BaseDataModule)
-        if checkpoint.is_dir() or checkpoint.suffix == ".safetensors":
-            raise UserError(f"the export {checkpoint} has no data config: leave out checkpoint=, and give data=")
-        return load_datamodule(checkpoint, read_checkpoint(checkpoint), cfg, overrides)
+        path = locate_generator(checkpoint)
+        if path.suffix == ".safetensors":
+            raise UserError(
+                f"the export {checkpoint} has no data config: leave out checkpoint=, and give data= (mode=data), or "
+                "give its run's checkpoint"
+            )
+        return load_datamodule(path, read_checkpoint(path), cfg, overrides)
 
-    source = SampleSource(checkpoint, cfg.device, cfg.batch_size, load_data)
+    source = SampleSource(checkpoint, cfg.device, cfg.batch_size, load_data, cfg.truncation)
     for note in write(out, mode, source, cfg.scale, cfg.fps):
         print(note)
     print(f"{name:<13}{out}")

@@ -52,7 +52,7 @@ def test_checkpoint_evaluation_writes_files_next_to_it_and_to_tensorboard(dcgan_
     expected = {"file": "last.ckpt", "step": 3, "weights": "ema", "seed": 4}
     assert {name: content["checkpoint"][name] for name in expected} == expected
     assert str(Path.cwd()) not in json.dumps(content)
-    for name in ("last.evaluation.png", "last.closest_pairs.png"):
+    for name in ("last.evaluation.png", "last.features.png", "last.closest_pairs.png"):
         assert (Path("run/checkpoints") / name).stat().st_size > 1000
     board = events()
     assert [event.step for event in board.Images("evaluation")] == [3]
@@ -149,7 +149,7 @@ def test_other_image_sizes_have_a_checkerboard_score(dcgan_train, dcgan_evaluate
         (["checkpoint=foreign.ckpt"], "is not a file of dcgan"),
         (["samples=nowhere.npy"], "there is no file nowhere.npy"),
         (["samples=text.ckpt"], "cannot be read as an .npy file"),
-        (["samples=several.npz"], "holds several arrays"),
+        (["samples=several.npz"], "save one array with numpy.save"),
         (["samples=samples.npy", "data=digits", "features=judge"], "python -m dcgan.metrics.train_judge data=digits"),
         (["samples=samples.npy", "features=inception", "features.inception.weights=none"], "there is no file none"),
         (["samples=samples.npy", "probe=true"], "give checkpoint= instead"),

@@ -1,11 +1,13 @@
 """`python -m dcgan.explore`: the served page, and errors."""
 
+import http.client
 import io
 import json
 import signal
 import socket
 import time
 import urllib.request
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -36,8 +38,34 @@ def render(port: int, *values) -> list:
     return json.loads(lines[1].removeprefix("data: "))
 
 
+def status(port: int, method: str = "GET", path: str = "/config", body: bytes | None = None, **headers: str) -> int:
+    """Return the HTTP status of a request."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request(method, path, body, headers)
+        return connection.getresponse().status
+
+
+def check_foreign_requests_are_rejected(port: int) -> None:
+    own = f"http://127.0.0.1:{port}"
+    for headers in ({}, {"Origin": own}, {"Host": "localhost:5000", "Origin": "http://localhost:5000"}):
+        assert status(port, **headers) == 200, headers
+    for headers in (
+        {"Host": "example.com"},
+        {"Host": f"127.0.0.1.example.com:{port}"},
+        {"Origin": "http://example.com"},
+        {"Origin": "null"},
+        {"Origin": f"http://localhost:{port}"},  # another site than 127.0.0.1
+        {"Host": f"example.com:{port}", "Origin": f"http://example.com:{port}"},  # a name that was rebound to 127.0.0.1
+    ):
+        assert status(port, **headers) == 403, headers
+        assert status(port, "POST", "/gradio_api/queue/join", b"{}", **headers) == 403, headers
+    form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n1\r\n--x--\r\n'
+    upload = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert status(port, "POST", "/gradio_api/upload", form, **upload) == 413
+
+
 def wait_for(port: int, process: ForkedProcess) -> bytes:
-    for _ in range(600):
+    for _ in range(3000):
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}") as response:
                 return response.read()
@@ -49,10 +77,11 @@ def wait_for(port: int, process: ForkedProcess) -> bytes:
 
 # the real command, first with a port that is taken
 TWICE = """
-import sys
+import os, sys, tempfile
 from hydra.core.hydra_config import HydraConfig
 from dcgan import explore
 
+tempfile.tempdir = os.getcwd()
 *arguments, taken, free = sys.argv
 sys.argv = [*arguments, f"port={taken}"]
 try:
@@ -87,6 +116,10 @@ def test_page_serves_images_on_a_free_port_until_ctrl_c(conditional_run, tmp_pat
             )
             assert np.array_equal(shown, np.array(expected[0]))
             assert len(prediction["confidences"]) == 3
+            check_foreign_requests_are_rejected(port)
+            (folder,) = {path.parents[1] for path in tmp_path.rglob("*.png")}
+            assert folder.name.startswith("dcgan-explore-")
+            assert folder.stat().st_mode & 0o777 == 0o700
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(60)
         finally:
@@ -95,6 +128,8 @@ def test_page_serves_images_on_a_free_port_until_ctrl_c(conditional_run, tmp_pat
     assert f"http://127.0.0.1:{port}" in out
     assert f"error: port {taken} cannot be used" in err
     assert "Traceback" not in err
+    assert not folder.exists()
+    assert not (tmp_path / "gradio").exists()
 
 
 def test_page_is_served_only_to_this_machine(command, plain_run, monkeypatch):
@@ -121,7 +156,7 @@ def test_missing_gradio_is_reported(command, plain_run, monkeypatch):
         ([], "give checkpoint="),
         (["checkpoint=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
         (["CKPT", "port=0"], "port must be an integer >= 1"),
-        (["CKPT", "directions=1"], "directions must be a list of integers >= 0, got 1"),
+        (["CKPT", "directions=1"], "directions must be a list"),
         (["CKPT", "along=time"], "along must be one of principal, coordinate"),
         (["CKPT", "directions=[1,9]"], "directions must be from 0 to 7, got 9"),
     ],

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
-from dcgan.checkpoints.networks import build_network, load_network
+from dcgan.checkpoints.networks import build_network, load_network, strip_prefix
 from dcgan.common.arg_checks import check_int
 from dcgan.common.device import tf32
 from dcgan.common.errors import UserError
@@ -20,6 +20,8 @@ from dcgan.data.pixel_range import PixelRange
 from dcgan.metrics.base import MetricSpec
 from dcgan.metrics.nearest_neighbors import nearest_distances
 from dcgan.metrics.real_images import RealStatistics
+from dcgan.models.discriminator import BaseDiscriminator
+from dcgan.models.generator import BaseGenerator
 from dcgan.models.layers import hidden_activations
 from dcgan.sampling.trained_generator import TrainedGenerator
 
@@ -54,6 +56,11 @@ def pooled_features(
     return torch.cat(batches)
 
 
+def load_discriminator(checkpoint: dict[str, Any]) -> BaseDiscriminator:
+    weights = strip_prefix(checkpoint["state_dict"], "discriminator.")
+    return load_network(checkpoint, "discriminator", BaseDiscriminator, weights)
+
+
 class Probe:
     """A measurement of a checkpoint that fits a classifier. `specs` describes the values that a call returns."""
 
@@ -85,7 +92,7 @@ class LinearProbe(Probe):
         self.train_images = train_images
 
     def check(self, checkpoint: dict[str, Any]) -> None:
-        discriminator: Any = build_network(checkpoint, "discriminator")
+        discriminator = load_discriminator(checkpoint)
         if discriminator.classes:
             raise UserError("probe=linear needs an unconditional model: a conditional D gets the label as input")
         if discriminator.pack > 1:
@@ -95,8 +102,8 @@ class LinearProbe(Probe):
         self, checkpoint: dict[str, Any], generator: TrainedGenerator, real: RealStatistics, seed: int
     ) -> tuple[Values, Values]:
         torch.manual_seed(seed)
-        trained = load_network(checkpoint, "discriminator", "discriminator.")
-        untrained = build_network(checkpoint, "discriminator")
+        trained = load_discriminator(checkpoint)
+        untrained = build_network(checkpoint, "discriminator", BaseDiscriminator)
         return {"probe_accuracy": self.accuracy(trained, real)}, {"probe_accuracy": self.accuracy(untrained, real)}
 
     def accuracy(self, discriminator: nn.Module, real: RealStatistics) -> float:
@@ -129,7 +136,7 @@ class NearestNeighborProbe(Probe):
         self.n = n
 
     def check(self, checkpoint: dict[str, Any]) -> None:
-        generator: Any = build_network(checkpoint, "model")
+        generator = build_network(checkpoint, "model", BaseGenerator)
         if not generator.classes:
             raise UserError("probe=nearest_neighbour needs a conditional model: train one with conditional=concat")
 

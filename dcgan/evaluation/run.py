@@ -22,10 +22,10 @@ from dcgan.common.errors import UserError
 from dcgan.common.image_grid import save_png
 from dcgan.common.instantiate import build, build_all, build_function
 from dcgan.common.progress import progress_bar
-from dcgan.evaluation.plots import evaluation_figure, pairs_figure
+from dcgan.evaluation.plots import evaluation_figure, feature_figure, pairs_figure
 from dcgan.evaluation.probes import Probe
 from dcgan.evaluation.targets import EvaluationTarget, checkpoint_target, samples_target
-from dcgan.metrics.base import Metric, MetricSpec
+from dcgan.metrics.base import Metric, MetricSpec, value_name
 from dcgan.metrics.classes import class_histogram
 from dcgan.metrics.compute import applicable_metrics, describe, load_real_statistics, measure, measure_baseline
 from dcgan.metrics.features import ImageFeatures
@@ -82,6 +82,7 @@ def evaluate(cfg: DictConfig, run_dir: Path, overrides: list[str], data_choice: 
     }
     write_json(target.output_path("evaluation.json"), content)
     images = {"evaluation": evaluation_figure(samples, real)}
+    images |= {value_name("features", space): feature_figure(samples, real, space) for space in real.spaces}
     if set(Memorization.specs) <= set(values):  # the pairs are known; else it would take minutes to find them
         images["closest_pairs"] = pairs_figure(*closest_pairs(samples, real, N_PAIRS))
     write_outputs(target, images, values)

@@ -11,13 +11,14 @@ from jaxtyping import Int64, UInt8
 from omegaconf import DictConfig
 from torch import Tensor
 
-from dcgan.checkpoints.io import read_checkpoint
+from dcgan.checkpoints.io import name_file, read_checkpoint
 from dcgan.checkpoints.safe_instantiate import LOCAL_DATA_KEYS, safe_instantiate, use_local_data_keys
 from dcgan.common.errors import UserError
 from dcgan.common.instantiate import build
 from dcgan.common.npy_files import read_npy
 from dcgan.data.datamodule import BaseDataModule
 from dcgan.runs.run_dir import run_dir_of
+from dcgan.sampling.locate import locate_generator
 from dcgan.sampling.trained_generator import TrainedGenerator, generator_of_checkpoint
 
 
@@ -52,13 +53,20 @@ class EvaluationTarget:
 
 
 def checkpoint_target(cfg: DictConfig, overrides: list[str]) -> EvaluationTarget:
-    path = Path(cfg.checkpoint)
+    path = locate_generator(cfg.checkpoint)
+    if path.suffix == ".safetensors":
+        raise UserError(
+            f"the export {cfg.checkpoint} has no data config: write samples with python -m dcgan.sample "
+            f"checkpoint={cfg.checkpoint} n=10000 out=samples.npy, then give samples=samples.npy"
+        )
     checkpoint = read_checkpoint(path)
-    generator = generator_of_checkpoint(checkpoint, cfg.device)
+    with name_file(path):
+        generator = generator_of_checkpoint(checkpoint, cfg.device)
+        data = load_datamodule(path, checkpoint, cfg, overrides)
     facts = {"file": path.name} | {name: generator.facts[name] for name in ("step", "weights", "seed", "choices")}
     return EvaluationTarget(
         facts={"checkpoint": facts, "samples": None},
-        data=load_datamodule(path, checkpoint, cfg, overrides),
+        data=data,
         data_choice=checkpoint["choices"]["data"],
         labels=lambda n: generator.labels(n, cfg.seed),
         generate=lambda n: generator.generate(generator.z(n, cfg.seed), generator.labels(n, cfg.seed), cfg.batch_size),
@@ -99,7 +107,7 @@ def load_datamodule(path: Path, checkpoint: dict[str, Any], cfg: DictConfig, ove
             raise UserError(f"{path} was trained on data={choice}, not on {value}: omit data=")
         if key.startswith("data.") and key.removeprefix("data.") not in LOCAL_DATA_KEYS:
             raise UserError(f"{key} is set by the checkpoint: omit it")
-    return safe_instantiate({"data": use_local_data_keys(config["data"], cfg)}, "data")
+    return safe_instantiate({"data": use_local_data_keys(config["data"], cfg)}, "data", BaseDataModule)
 
 
 def read_samples(path: Path, channels: int, size: int) -> UInt8[Tensor, "n c h w"]:

@@ -100,7 +100,7 @@ class Pool:
     @classmethod
     def generate(cls, source: SampleSource, n: int, seed: int) -> "Pool":
         """Generate a pool of n images."""
-        z, label = source.generator.z(n, seed), source.generator.labels(n, seed)
+        z, label = source.z(n, seed), source.generator.labels(n, seed)
         digits, strokes = recognize(source.judge, source.generate(z, label))
         return cls(z, digits if label is None else digits.masked_fill(digits != label, -1), strokes)
 

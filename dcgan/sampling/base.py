@@ -36,17 +36,21 @@ class SampleSource:
         device: "auto", "cpu" or "cuda".
         batch_size: Images per batch, >= 1.
         load_datamodule: Returns the data module of the training images; None for a mode that needs none.
+        truncation: Threshold of the components of z, > 0; None: no truncation.
     """
 
     checkpoint: Path | None
     device: str
     batch_size: int
     load_datamodule: "Callable[[], BaseDataModule] | None" = None
+    truncation: float | None = None
 
     @property
     def path(self) -> Path:
         if self.checkpoint is None:
-            raise UserError("this mode needs a trained generator: give checkpoint=RUN/checkpoints/last.ckpt")
+            raise UserError(
+                "this mode needs a trained generator: give checkpoint=RUN/checkpoints/last.ckpt, or checkpoint=mnist"
+            )
         return self.checkpoint
 
     @cached_property
@@ -56,6 +60,20 @@ class SampleSource:
     @cached_property
     def judge(self) -> Judge:
         return load_matching_judge(self.generator)
+
+    @cached_property
+    def training_data(self) -> "BaseDataModule":
+        """The data module of the training images, which are prepared and loaded."""
+        if self.load_datamodule is None:
+            raise UserError("this mode needs training images, but this source has no data module")
+        data = self.load_datamodule()
+        data.prepare_data()
+        data.setup("fit")
+        return data
+
+    def z(self, n: int, seed: int) -> Float[Tensor, "n latent_dim"]:
+        """Return n latent vectors on the CPU; vector i depends only on (seed, i) and on `truncation`."""
+        return self.generator.z(n, seed, self.truncation)
 
     def generate(
         self, z: Float[Tensor, "n latent_dim"], label: Int64[Tensor, " n"] | None = None
@@ -93,6 +111,7 @@ class ImageSheet:
         columns: Images per row.
         captions: A caption per image, if any.
         labels: The label per image that a conditional model was given, if any.
+        latents: Latent vectors that are written next to the file, if any.
         compose: Returns the picture for the `scale` of `picture`; None: the images in rows.
         notes: Lines to print.
     """
@@ -101,6 +120,7 @@ class ImageSheet:
     columns: int
     captions: list[str] | None = None
     labels: Int64[Tensor, " n"] | None = None
+    latents: Float[Tensor, "m latent_dim"] | None = None
     compose: Callable[[int | None], Picture] | None = None
     notes: tuple[str, ...] = ()
 

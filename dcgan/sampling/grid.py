@@ -31,4 +31,4 @@ class Grid(SamplingMode):
             n = self.n or DEFAULT_N
             columns = self.nrow or round(n**0.5)
             labels = source.generator.labels(n, self.seed, self.label)
-        return ImageSheet(source.generate(source.generator.z(n, self.seed), labels), columns, labels=labels)
+        return ImageSheet(source.generate(source.z(n, self.seed), labels), columns, labels=labels)

@@ -103,7 +103,7 @@ class Interpolate(Walk):
 
     def positions(self, source: SampleSource, walks: int | None) -> Callable[[float], Z]:
         if self.z is None:
-            ends = source.generator.z(2 * (walks or DEFAULT_ROWS), self.seed)
+            ends = source.z(2 * (walks or DEFAULT_ROWS), self.seed)
         else:
             ends = load_latents(Path(self.z), source.generator.network.latent_dim)
             walks = walks or len(ends) // 2
@@ -157,7 +157,7 @@ class Traverse(Walk):
         if walks not in (None, len(indices)):
             raise UserError(f"{walks} walks need {walks} directions, got {len(indices)}: leave out n and nrow")
         axes = direction_vectors(source.generator.network, self.along, indices)
-        z = source.generator.z(1, self.seed)
+        z = source.z(1, self.seed)
         rest = z - (z @ axes.T).T * axes
         return lambda t: rest + (2 * t - 1) * self.extent * axes
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dcgan.checkpoints.io import read_checkpoint
+from dcgan.checkpoints.io import name_file, read_checkpoint
 from dcgan.common.arg_checks import check_ints
 from dcgan.common.errors import UserError, first_line
 from dcgan.common.image_grid import enlarge, image_grid
@@ -73,7 +73,8 @@ def generate_checkpoint_grids(source: SampleSource) -> dict[int, Picture]:
     grids = {}
     for path in sorted(folder.glob("*.ckpt")) if source.path.exists() else []:
         checkpoint = read_checkpoint(path)
-        generator = generator_of_checkpoint(checkpoint, source.device)
+        with name_file(path):
+            generator = generator_of_checkpoint(checkpoint, source.device)
         z, label = checkpoint["state_dict"]["fixed_z"], checkpoint["state_dict"].get("fixed_label")
         images = torch.cat(list(generator.generate(z, label, source.batch_size)))
         grids[checkpoint["step"]] = image_grid(images, generator.classes or None)

@@ -2,7 +2,6 @@
 
 import torch
 
-from dcgan.common.errors import UserError
 from dcgan.common.seeding import Stream, derive_generator
 from dcgan.sampling.base import ImageSheet, SampleSource, SamplingMode
 
@@ -19,11 +18,7 @@ class RealImages(SamplingMode):
     """
 
     def image_sheet(self, source: SampleSource) -> ImageSheet:
-        if source.load_datamodule is None:
-            raise UserError("mode=data needs training images, but this source has no data module")
-        data = source.load_datamodule()
-        data.prepare_data()
-        data.setup("fit")
+        data = source.training_data
         rng = derive_generator(torch.device("cpu"), self.seed, Stream.SAMPLES)
         order = torch.randperm(data.n_images, generator=rng)
         images, captions = data.examples(order[: self.n or DEFAULT_N].tolist())

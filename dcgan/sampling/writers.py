@@ -2,17 +2,19 @@
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dcgan.common.atomic_files import atomic_folder, atomic_path, write_errors
 from dcgan.common.errors import UserError
 from dcgan.common.image_grid import enlarge, save_png, to_pil
 from dcgan.common.progress import progress_bar
-from dcgan.sampling.base import Animation, ImageSheet, SampleSource, SamplingMode
+from dcgan.sampling.base import ImageSheet, Picture, SampleSource, SamplingMode
 
 ALTERNATIVE = "another out="
 
@@ -47,24 +49,51 @@ def write(out: Path, mode: SamplingMode, source: SampleSource, scale: int | None
         mode: Makes the images.
         source: Passed to the mode.
         scale: Enlargement factor of pictures, >= 1; None: to about 512 pixels, but 1 for the images of a folder.
-        fps: Frames per second of a .gif.
+        fps: Frames per second of an animation.
+
+    Raises:
+        UserError: The file cannot be written, or it is a video and imageio-ffmpeg is not installed.
     """
-    if out.suffix == ".gif":
+    if out.suffix == VIDEO and find_spec("imageio_ffmpeg") is None:
+        raise UserError("a video needs imageio-ffmpeg: pip install 'dcgan[video]', or choose an out= that ends in .gif")
+    if out.suffix in ANIMATION_WRITERS:
         animation = mode.animation(source)
-        write_gif(out, animation, scale, fps)
+        ANIMATION_WRITERS[out.suffix](out, animation.pictures(scale), fps)
         return animation.notes
     sheet = mode.image_sheet(source)
     SHEET_WRITERS[out.suffix](out, sheet, scale)
+    if sheet.latents is not None:
+        with write_errors(out, ALTERNATIVE):
+            write_array(out.with_suffix(".z.npy"), sheet.latents)
     return sheet.notes
 
 
-def write_gif(out: Path, animation: Animation, scale: int | None, fps: float) -> None:
-    pictures = animation.pictures(scale)
+def write_gif(out: Path, pictures: list[Picture], fps: float) -> None:
     # for gray frames, Pillow's palette is exact
     is_gray = all((picture == picture[:1]).all() for picture in pictures)
     first, *others = (to_pil(picture).convert("L" if is_gray else "RGB") for picture in pictures)
     with write_errors(out, ALTERNATIVE), atomic_path(out) as temporary:
         first.save(temporary, format="GIF", save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
+
+
+def write_mp4(out: Path, pictures: list[Picture], fps: float) -> None:
+    """Write an H.264 video."""
+    from imageio_ffmpeg import count_frames_and_secs, write_frames
+
+    height, width = pictures[0].shape[1:]
+    padding = (0, width % 2, 0, height % 2)  # players need even sizes
+    size = (width + padding[1], height + padding[3])
+    quality = ["-crf", "18"]  # high: the frames are small
+    with write_errors(out, ALTERNATIVE), atomic_path(out) as temporary:
+        video = write_frames(
+            temporary, size, fps=fps, quality=None, macro_block_size=2, ffmpeg_log_level="error", output_params=quality
+        )
+        video.send(None)
+        for picture in pictures:
+            video.send(F.pad(picture, padding).permute(1, 2, 0).contiguous().numpy())
+        video.close()
+        if count_frames_and_secs(temporary)[0] != len(pictures):  # it reports no error of the end of the file
+            raise OSError("ffmpeg has not written all frames")
 
 
 def write_png(out: Path, sheet: ImageSheet, scale: int | None) -> None:
@@ -108,10 +137,12 @@ def write_labels(path: Path, sheet: ImageSheet) -> None:
         write_array(path, sheet.labels)
 
 
+VIDEO = ".mp4"
+ANIMATION_WRITERS: dict[str, Callable[[Path, list[Picture], float], None]] = {".gif": write_gif, VIDEO: write_mp4}
 SHEET_WRITERS: dict[str, Callable[[Path, ImageSheet, int | None], None]] = {
     ".png": write_png,
     ".npy": write_npy,
     ".pt": write_pt,
     "": write_folder,
 }
-SUFFIXES = (".png", ".gif", ".npy", ".pt", "")
+SUFFIXES = (".png", *ANIMATION_WRITERS, ".npy", ".pt", "")

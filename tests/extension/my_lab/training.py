@@ -73,5 +73,5 @@ class Negative(SamplingMode):
     """Samples with black and white swapped."""
 
     def image_sheet(self, source):
-        images = 255 - source.generate(source.generator.z(self.n or 4, self.seed))
+        images = 255 - source.generate(source.z(self.n or 4, self.seed))
         return ImageSheet(images, columns=self.nrow or 2)
