@@ -1,7 +1,7 @@
 """A laboratory for deep convolutional GANs: see, measure and change how a DCGAN works.
 
 >>> from dcgan import load_generator
->>> images = load_generator("RUN/checkpoints/last.ckpt").sample(64, seed=0)
+>>> images = load_generator("mnist").sample(64, seed=0)  # or a run's checkpoint, an export, "hub:USER/NAME"
 """
 
 from typing import TYPE_CHECKING, Any

@@ -3,8 +3,12 @@
 import copy
 import io
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file, save
@@ -15,14 +19,41 @@ from dcgan import __version__
 from dcgan.checkpoints.io import FORMAT
 from dcgan.common.atomic_files import atomic_folder, atomic_path
 from dcgan.common.errors import UserError
+from dcgan.common.hub import HubRepository
 from dcgan.common.image_grid import image_grid, save_png
-from dcgan.exporting.model_card import model_card
-from dcgan.sampling.trained_generator import CONFIG, HUB_WEIGHTS, TrainedGenerator, build_generator
+from dcgan.common.schema import read_json
+from dcgan.exporting.model_card import EVALUATION, model_card
+from dcgan.sampling.locate import CONFIG, HUB_EVALUATION, HUB_WEIGHTS
+from dcgan.sampling.trained_generator import TrainedGenerator, build_generator
+
+if TYPE_CHECKING:
+    from onnx_ir import Model
 
 TOLERANCE = 1e-4  # absolute, for values in [-1, 1] or [0, 1]
 CHECKED_BATCH_SIZES = (1, 3, 64)
 TRACED_BATCH_SIZE = 2  # torch.export would take a batch size of 1 for a constant
+BATCH = "batch"  # the name of the first dimension
+LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 Inputs = tuple[Tensor, ...]
+
+
+def with_license(generator: TrainedGenerator, license_id: str | None) -> TrainedGenerator:
+    """Return the generator with a license of its weights; None: that of an earlier export, if any.
+
+    Raises:
+        UserError: The license is not an identifier.
+    """
+    if license_id is None:
+        return generator
+    if not LICENSE.fullmatch(license_id):
+        raise UserError(f"license must be an identifier such as apache-2.0 or cc-by-4.0, got {license_id!r}")
+    return replace(generator, facts=generator.facts | {"license": license_id})
+
+
+def round_to_float16(generator: TrainedGenerator) -> TrainedGenerator:
+    """Return the generator with weights that float16 represents, so that `write_weights` needs half the bytes."""
+    network = copy.deepcopy(generator.network).half().float()
+    return replace(generator, network=network, facts=generator.facts | {"dtype": "float16"})
 
 
 def example_inputs(generator: TrainedGenerator, n: int) -> Inputs:
@@ -52,7 +83,7 @@ def exported_program(generator: TrainedGenerator) -> ExportedProgram:
     # torch.export reports weights in another memory format as incomplete
     network: nn.Module = copy.deepcopy(generator.network).to(memory_format=torch.contiguous_format)
     inputs = example_inputs(generator, TRACED_BATCH_SIZE)
-    program = torch.export.export(network, inputs, dynamic_shapes=[{0: Dim("batch")}] * len(inputs))
+    program = torch.export.export(network, inputs, dynamic_shapes=[{0: Dim(BATCH)}] * len(inputs))
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)
@@ -74,10 +105,8 @@ def write_onnx(out: Path, generator: TrainedGenerator, evaluation: Path) -> str:
         exported_program(generator), (), dynamo=True, input_names=names, output_names=["images"], verbose=False
     )
     assert program is not None  # it is None only with dynamo=False
-    program.model.metadata_props.update(
-        {"library": f"dcgan {__version__}", "pixel_range": f"[{generator.pixels.low:g}, 1]"}
-        | {name: str(generator.facts[name]) for name in ("dataset", "step", "weights")}
-    )
+    program.model.metadata_props.update(onnx_metadata(generator, names))
+    rename_batch_dimension(program.model)
     for node in program.model.graph:
         node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)
     with atomic_path(out) as temporary:
@@ -89,6 +118,33 @@ def write_onnx(out: Path, generator: TrainedGenerator, evaluation: Path) -> str:
             return torch.from_numpy(session.run(None, feed)[0])
 
         return check_export(generator, run, "with onnxruntime against PyTorch")
+
+
+def onnx_metadata(generator: TrainedGenerator, inputs: list[str]) -> dict[str, str]:
+    """Return what a program needs to know to use the network."""
+    network, facts = generator.network, generator.facts
+    return {
+        "library": f"dcgan {__version__}",
+        "inputs": ", ".join(inputs),
+        "prior": str(network.prior),
+        "latent_dim": str(network.latent_dim),
+        "classes": str(network.classes),
+        "pixel_range": f"[{generator.pixels.low:g}, 1]",
+        "to_uint8": generator.pixels.decode_formula,
+        **{name: str(facts[name]) for name in ("dataset", "step", "weights", "license") if facts[name] is not None},
+    }
+
+
+def rename_batch_dimension(model: "Model") -> None:
+    """Give the first dimension of inputs and outputs its name. PyTorch calls it s6 or the like."""
+    import onnx_ir
+
+    (symbol,) = {value.shape[0] for value in model.graph.inputs if value.shape is not None}
+    values = [*model.graph.inputs, *(output for node in model.graph for output in node.outputs)]
+    for value in values:
+        if value.shape is not None:
+            dims = [onnx_ir.SymbolicDim(BATCH) if dim == symbol else dim for dim in value.shape]
+            value.shape = onnx_ir.Shape(dims)
 
 
 def write_pt2(out: Path, generator: TrainedGenerator, evaluation: Path) -> str:
@@ -118,8 +174,11 @@ def is_config_of(config: Path, weights: Path) -> bool:
 
 
 def write_weights(out: Path, generator: TrainedGenerator) -> str:
-    content = {"library": "dcgan", "version": __version__, "format": FORMAT, "file": out.name, **generator.facts}
+    own = {"library": "dcgan", "version": __version__, "format": FORMAT, "file": out.name}
+    content = own | generator.facts | own  # the generator of an export has the facts of that file
     weights = {name: tensor.contiguous() for name, tensor in generator.network.state_dict().items()}
+    if generator.facts["dtype"] == "float16":
+        weights = {name: x.half() if x.is_floating_point() else x for name, x in weights.items()}
     with atomic_path(out.with_name(CONFIG)) as config, atomic_path(out) as temporary:
         config.write_text(json.dumps(content, indent=2) + "\n")
         temporary.write_bytes(save(weights))  # a file of save_file is readable by its owner only
@@ -128,23 +187,38 @@ def write_weights(out: Path, generator: TrainedGenerator) -> str:
 
 
 def write_hub_folder(out: Path, generator: TrainedGenerator, evaluation: Path) -> str:
-    """Write a folder for a model hub: weights, config, samples, and a model card with the evaluation's metrics."""
-    grid = image_grid(generator.sample(64))
+    """Write a folder for a model hub: weights, config, samples, the evaluation, if any, and a model card."""
+    return write_folder(out, generator, evaluation, out.name)
+
+
+def write_folder(out: Path, generator: TrainedGenerator, evaluation: Path, name: str) -> str:
+    """Write a folder for a model hub, whose model card loads `name`."""
+    grid, metrics = image_grid(generator.sample(64)), read_evaluation(evaluation, generator)
     with atomic_folder(out) as temporary:
         checked = write_weights(temporary / HUB_WEIGHTS, generator)
         save_png(temporary / "samples.png", grid)
-        (temporary / "README.md").write_text(model_card(generator, read_evaluation(evaluation, generator)))
+        if metrics is not None:
+            (temporary / HUB_EVALUATION).write_text(json.dumps(metrics, indent=2) + "\n")
+        (temporary / "README.md").write_text(model_card(generator, metrics, name))
     return checked
+
+
+def upload(repository: HubRepository, generator: TrainedGenerator, evaluation: Path) -> str:
+    """Upload the files of `write_hub_folder`. Return the lines to print."""
+    with TemporaryDirectory() as folder:
+        out = Path(folder, "generator")
+        checked = write_folder(out, generator, evaluation, str(repository))
+        return f"{checked}\naddress      {repository.upload(out)}"
 
 
 def read_evaluation(path: Path, generator: TrainedGenerator) -> dict | None:
     """Return the evaluation of the generator; None if there is no file, or it is of other weights."""
     try:
-        evaluation = json.loads(path.read_text())
-        matches = all(evaluation["checkpoint"][name] == generator.facts[name] for name in ("step", "weights", "seed"))
-    except (OSError, ValueError, KeyError, TypeError):
+        evaluation = read_json(path, EVALUATION)
+    except UserError:
         return None
-    return evaluation if matches else None
+    is_same = all(evaluation["checkpoint"][name] == generator.facts[name] for name in ("step", "weights", "seed"))
+    return evaluation if is_same else None
 
 
 WRITERS: dict[str, Callable[[Path, TrainedGenerator, Path], str]] = {

@@ -1,3 +1,5 @@
+import json
+import re
 import socket
 import stat
 import zipfile
@@ -63,6 +65,37 @@ def test_onnx_matches_other_layers(dcgan_export, tmp_path, mnist_root, option):
     assert np.abs(onnx_images("a.onnx", z) - load_generator(run).network(z).numpy()).max() < 1e-4
 
 
+@pytest.mark.parametrize("overrides", [(), ("output=sigmoid", "prior=uniform")], ids=["tanh", "sigmoid"])
+def test_onnx_metadata_say_how_to_use_the_network(dcgan_export, tmp_path, mnist_root, overrides):
+    run = tiny_run(tmp_path / "run", mnist_root, "max_steps=1", "conditional=concat", *overrides)
+    assert dcgan_export(f"checkpoint={run}", "out=a.onnx", "license=mit").code == 0
+    session = onnxruntime.InferenceSession("a.onnx", providers=["CPUExecutionProvider"])
+    assert [(x.name, x.shape) for x in session.get_inputs()] == [("z", ["batch", 8]), ("label", ["batch"])]
+    assert [(x.name, x.shape) for x in session.get_outputs()] == [("images", ["batch", 1, 28, 28])]
+    facts = session.get_modelmeta().custom_metadata_map
+    assert facts["inputs"] == "z, label"
+    assert facts["prior"] == ("U(-1, 1)" if overrides else "N(0, 1)")
+    assert (facts["latent_dim"], facts["classes"], facts["license"]) == ("8", "10", "mit")
+    assert facts["pixel_range"] == ("[0, 1]" if overrides else "[-1, 1]")
+    g = load_generator(run)
+    z, label = g.z(32, 0), g.labels(32, 0)  # a batch that `generate` does not pad
+    functions = {"clip": np.clip, "round": np.round, "x": onnx_images("a.onnx", z, label)}
+    pixels = eval(facts["to_uint8"], functions)
+    assert np.abs(pixels - next(g.generate(z, label)).numpy()).max() <= 1  # rounded from slightly different floats
+
+
+def test_documented_onnx_example_runs(dcgan_export, plain_run):
+    page = (PACKAGE.parent / "docs" / "sampling.md").read_text()
+    (example,) = re.findall(r"```python\n(import numpy as np\nimport onnxruntime\n.*?)```", page, re.DOTALL)
+    assert len(example.splitlines()) <= 8
+    assert dcgan_export(f"checkpoint={plain_run}", "out=generator.onnx").code == 0
+    names: dict = {}
+    exec(example, names)
+    expected = next(load_generator(plain_run).generate(torch.from_numpy(names["z"]))).numpy()
+    assert names["pixels"].dtype == np.uint8
+    assert np.abs(names["pixels"].astype(int) - expected).max() <= 1
+
+
 def export_all_formats(dcgan_export, run: Path) -> None:
     """Export to all formats. Assert that no file contains a local path or the host's name."""
     secrets = [str(PACKAGE), str(run.parent), str(Path.home()), str(Path.cwd()), "site-packages"]
@@ -102,6 +135,7 @@ def test_exports_generate_the_same_images_and_can_be_exported(dcgan_export, dcga
     assert dcgan_export(f"checkpoint={plain_run}", "out=a.safetensors").code == 0
     assert dcgan_export("checkpoint=a.safetensors", "out=hub").code == 0
     assert dcgan_export("checkpoint=hub", "out=a.pt2").code == 0
+    assert json.loads(Path("hub/config.json").read_text())["file"] == "model.safetensors"
     for path in ("a.safetensors", "hub"):
         assert torch.equal(load_generator(path).sample(10), g.sample(10))
         assert dcgan_sample(f"checkpoint={path}", "n=10", "out=a.npy").code == 0
@@ -115,6 +149,21 @@ def test_exports_generate_the_same_images_and_can_be_exported(dcgan_export, dcga
         "samples.png",
     ]
     assert stat.S_IMODE(Path("a.safetensors").stat().st_mode) == stat.S_IMODE(Path("config.json").stat().st_mode)
+
+
+def test_float16_halves_the_file_and_rounds_the_weights(dcgan_export, plain_run):
+    assert dcgan_export(f"checkpoint={plain_run}", "out=full").code == 0
+    assert dcgan_export(f"checkpoint={plain_run}", "out=half", "float16=true").code == 0
+    assert dcgan_export("checkpoint=half", "out=again").code == 0
+    sizes = [Path(folder, "model.safetensors").stat().st_size for folder in ("full", "half", "again")]
+    assert sizes[1] == sizes[2] < 0.6 * sizes[0]
+    full, half = load_generator("full"), load_generator("half")
+    for name, weight in half.network.state_dict().items():
+        original = full.network.state_dict()[name]
+        assert weight.dtype == original.dtype
+        assert torch.equal(weight, original.half().to(weight.dtype) if weight.is_floating_point() else original), name
+    assert torch.equal(load_generator("again").sample(4), half.sample(4))
+    assert "weights (rounded to float16)" in Path("again/README.md").read_text()
 
 
 def test_export_that_differs_is_not_written(dcgan_export, plain_run, monkeypatch):
