@@ -4,7 +4,6 @@ Only what reads the command line is imported here. Torch and Lightning take seco
 and a finished job of a sweep should not cost. The training itself is `dcgan.training.run`.
 """
 
-import json
 import math
 import sys
 import traceback
@@ -22,14 +21,16 @@ from omegaconf import DictConfig, OmegaConf
 from dcgan.checkpoints.safe_instantiate import trust
 from dcgan.common import command
 from dcgan.common.atomic_files import write_text
-from dcgan.common.distributed import exit_with_sweep, has_several_processes, launcher_rank, rank
+from dcgan.common.distributed import exit_with_sweep, has_several_processes, is_one_job, launcher_rank, rank
 from dcgan.common.errors import PrunedRun, UserError, explain
 from dcgan.common.output_streams import lenient_output
-from dcgan.common.overrides import reject_unread_overrides, unquote
+from dcgan.common.overrides import reject_other_kinds, reject_unread_overrides, unquote
+from dcgan.common.schema import read_json
 from dcgan.runs.objective import objective_value
 from dcgan.runs.run_dir import (
     FAILURE,
     SUMMARY,
+    SUMMARY_SCHEMA,
     lock_run_dir,
     reject_changed_settings,
     reject_existing_checkpoints,
@@ -38,6 +39,7 @@ from dcgan.runs.run_dir import (
     run_dir_of,
 )
 from dcgan.runs.sweeps import name_sweep
+from dcgan.training.plain_keys import check_plain_keys
 
 # the keys of conf/train.yaml that a training reads; others only count if these refer to them
 READ_KEYS = [
@@ -45,7 +47,8 @@ READ_KEYS = [
     *("discriminator_steps", "ema"),
     *("optimizer.discriminator", "optimizer.generator", "scheduler.discriminator", "scheduler.generator"),
     *("data", "trainer", "seed", "max_epochs", "max_steps", "samples", "evaluator", "logger", "callbacks"),
-    *("cuda_graph", "ckpt_path", "init_from", "init_from_ema", "trusted", "objective", "sweep", "skip_finished"),
+    *("cuda_graph", "ckpt_path", "init_from", "init_from_ema", "trusted", "objective"),
+    *("sweep", "skip_finished", "jobs_per_gpu"),
 ]
 
 
@@ -60,22 +63,22 @@ def run_job(cfg: DictConfig, job: Any) -> dict[str, Any]:
     groups = [group for group in job.runtime.choices if "/" not in group and "@" not in group]
     # not those of which several options can be chosen
     choices = {group: job.runtime.choices[group] for group in groups if group not in ("logger", "callbacks")}
+    reject_other_kinds(cfg, command.CONF / "train.yaml")
     reject_unread_overrides(cfg, overrides, choices, READ_KEYS)
+    check_plain_keys(cfg)
     trust(cfg.trusted)
-    gpu = None
     if job.mode == RunMode.MULTIRUN:
-        if has_several_processes(cfg):
+        if has_several_processes(cfg) and not is_one_job():
             raise UserError(
-                "a job of a sweep cannot run several processes (each would start the sweep again): use trainer=gpu "
-                "with -m, or run the jobs one by one without -m"
+                "with this launcher a job of a sweep cannot run several processes (each would start the sweep again): "
+                "use trainer=gpu, or hydra/launcher=submitit_local or submitit_slurm, which start the processes"
             )
         if cfg.skip_finished:
             reject_changed_settings(run_dir, cfg, choices)
             if (run_dir / SUMMARY).exists():
                 print(f"finished     {run_dir.name}")
-                return json.loads((run_dir / SUMMARY).read_text())
+                return read_json(run_dir / SUMMARY, SUMMARY_SCHEMA)
             cfg.ckpt_path = "auto"
-        gpu = gpu_of_job(cfg, job.job.num)
     is_rank0 = rank(cfg) == 0
     # other ranks start after rank 0 has begun to write
     with lock_run_dir(run_dir) if is_rank0 else nullcontext():
@@ -97,18 +100,13 @@ def run_job(cfg: DictConfig, job: Any) -> dict[str, Any]:
             record = {"config": cfg, "hydra": OmegaConf.create({"hydra": job}), "overrides": job.overrides.task}
             for name, content in record.items():
                 write_text(run_dir / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(content))
+        from dcgan.runs.gpu_leases import lease_gpu
         from dcgan.training.run import train
 
-        return train(cfg, run_dir, choices, gpu, resume)
-
-
-def gpu_of_job(cfg: DictConfig, number: int) -> int | None:
-    """Return the GPU of a sweep's job: jobs take turns if there are several GPUs. None: the trainer decides."""
-    import torch
-
-    gpus = torch.cuda.device_count()
-    one_gpu = cfg.trainer.devices == 1 and cfg.trainer.accelerator in ("auto", "gpu")
-    return number % gpus if gpus > 1 and one_gpu else None
+        if job.mode == RunMode.MULTIRUN:  # for TensorBoard's columns, those of a search or a study, too
+            cfg.sweep["keys"] = [*dict.fromkeys([*cfg.sweep["keys"], *(job.sweeper.get("params") or {})])]
+        with lease_gpu(cfg, run_dir) if job.mode == RunMode.MULTIRUN else nullcontext() as gpu:
+            return train(cfg, run_dir, choices, gpu, resume)
 
 
 @hydra.main(version_base="1.3", config_path=str(command.CONF), config_name="train")
@@ -130,7 +128,8 @@ def task(cfg: DictConfig) -> float:
             failure = Path(job.runtime.output_dir) / FAILURE
             reason = explain(error) or traceback.format_exc()
             print(f"failed       {failure.parent.name}: {reason.strip()}", file=sys.stderr)
-            write_text(failure, reason)
+            if rank(cfg) == 0:
+                write_text(failure, reason)
             return math.inf
 
 
@@ -163,6 +162,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
 
 def main() -> None:
     def train_command() -> None:
+        command.prefer_own_configs()
         sys.argv[1:] = prepare(command.group_overrides(sys.argv[1:]))
         task()
 

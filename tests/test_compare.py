@@ -67,9 +67,42 @@ def test_excluded_runs_are_listed_with_their_reasons(command, tmp_path):
         "failed": "failed: error: out of luck",
         "empty": "has no metrics",
         "twin": "has the same settings and seed as",
-        "broken": "its files cannot be read",
+        "broken": "summary.json cannot be read (Expecting property name",
     }.items():
         assert any(name in line and reason in line for line in lines), name
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"metrics": {"frechet": "x"}}, "metrics.frechet must be of type float or null, got 'x'"),
+        ({"metrics": {"frechet": 1e999}}, "the number Infinity is not finite"),
+        ({"metrics": None}, "metrics must be of type dict, got None"),
+        ({"better": {"frechet": 5}}, "better.frechet must be of type str, got 5"),
+        ({"choices": {"model": {}}}, "choices.model must be of type str or list or null, got {}"),
+        ({"config": []}, "config must be of type dict, got []"),
+        ({"config": {"seed": "x"}}, "config.seed must be of type int, got 'x'"),
+        ({"judge": "x"}, "judge must be of type dict or null, got 'x'"),
+        ({"step": None}, "step must be of type int, got None"),
+        ({"learning_rate_changes": [1]}, "learning_rate_changes[0] must be of type str, got 1"),
+    ],
+)
+def test_summary_with_other_content_is_left_out_with_its_reason(command, tmp_path, change, reason):
+    write_sweep(tmp_path / "sweep")
+    path = sorted((tmp_path / "sweep").rglob("summary.json"))[0]
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    outcome = command(compare, "sweep")
+    assert outcome.code == 0, outcome.err
+    assert reason in outcome.out.split("### excluded")[1]
+
+
+@pytest.mark.parametrize("text", ["", "a: b", "{[", "- [1]", "5"])
+def test_overrides_that_cannot_be_read_leave_a_run_out(command, tmp_path, text):
+    write_sweep(tmp_path / "sweep")
+    sorted((tmp_path / "sweep").rglob("overrides.yaml"))[0].write_text(text)
+    outcome = command(compare, "sweep")
+    assert outcome.code == 0, outcome.err
+    assert "overrides.yaml cannot be read" in outcome.out.split("### excluded")[1]
 
 
 def test_single_seed_has_no_interval_and_no_test(command, tmp_path):

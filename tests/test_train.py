@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
 from dcgan import demo
 from dcgan.training.loggers import log_graph
@@ -50,19 +51,30 @@ def test_tensorboard_shows_scalars_images_histograms_text_graph_and_hyperparamet
     for name in ("loss_d", "loss_g", "d_real", "d_fake"):
         assert [event.step for event in board.Scalars(f"train/{name}")] == [2, 4, 6]
     assert {"train/gradient_norm_d", "train/gradient_norm_g", "train/images_per_second"} <= set(tags["scalars"])
-    for layer in ("generator/start.hidden", "generator/up_blocks.0", "discriminator/down_blocks.0"):
+    for layer in ("generator/start.hidden", "generator/up_1", "discriminator/down_1"):
         assert [event.step for event in board.Scalars(f"units_dead/{layer}")] == [0, 4]
         assert [event.step for event in board.Scalars(f"units_saturated/{layer}")] == [0, 4]
         assert [event.step for event in board.Scalars(f"gradient_norms/{layer}")] == [4]
     # scalars and images share the step axis
-    assert [event.step for event in board.Images("samples/fixed_noise")] == [0, 2, 4, 6]
-    assert [event.step for event in board.Images("samples/fresh_noise")] == [0, 2, 4, 6]
-    assert [event.step for event in board.Images("real")] == [0]
+    assert {tag: [event.step for event in board.Images(tag)] for tag in tags["images"]} == {
+        "real": [0],
+        "samples": [0, 2, 4, 6],
+    }
     assert set(tags["histograms"]) == {"discriminator/real_logits", "discriminator/fake_logits"}
     assert "config/text_summary" in tags["tensors"]
-    nodes = {node.name for node in board.Graph().node}
-    assert any("[G]" in name and "up_blocks" in name for name in nodes)
-    assert any("[D]" in name and "down_blocks" in name for name in nodes)
+    nodes = board.Graph().node
+    assert {node.name.partition("/")[0] for node in nodes} == {"input", "generator", "discriminator", "output"}
+    assert {"generator/up_1/layer", "generator/to_image", "discriminator/down_2/layer"} <= {
+        "/".join(node.name.split("/")[:n]) for node in nodes for n in (2, 3)
+    }
+    names = {node.name for node in nodes}
+    crossing = {name for node in nodes if node.name.startswith("discriminator/") for name in node.input} & names
+    assert any(name.startswith("generator/") for name in crossing)
+    layout = Layout.FromString(board.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    assert [chart.title for chart in layout.category[0].chart] == ["losses", "D(x) and D(G(z))"]
+    (frechet,) = [chart for chart in layout.category[1].chart if chart.title == "frechet"]
+    matching = [tag for tag in tags["scalars"] if re.match(frechet.multiline.tag[0], tag)]
+    assert matching == ["test/frechet"]
     assert "_hparams_/session_start_info" in board.summary_metadata
     assert "_hparams_/session_end_info" in board.summary_metadata
 

@@ -1,5 +1,7 @@
 """The context that the callbacks of a run share: the facts of the run, and each other."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -27,6 +29,7 @@ class RunContext(L.Callback):
         signals: The signals that the process has received.
         console: For reports to the user.
         init_from: The checkpoint whose weights the run started from, and its step; None: random weights.
+        show_activity: Shows what the run does instead of training; "": it trains. Set by the progress bar.
     """
 
     run_dir: Path
@@ -36,6 +39,14 @@ class RunContext(L.Callback):
     console: Console
     init_from: dict[str, Any] | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    show_activity: Callable[[str], None] = lambda activity: None
+
+    @contextmanager
+    def activity(self, text: str) -> Iterator[None]:
+        """Within the context, the progress bar shows this text instead of the losses."""
+        self.show_activity(text)
+        yield
+        self.show_activity("")
 
     def on_fit_start(self, trainer: L.Trainer, gan: L.LightningModule) -> None:
         """Resolve the config, after the schedulers have got their length."""

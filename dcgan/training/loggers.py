@@ -4,6 +4,7 @@ Callbacks log through the functions `log_*`. Scalars and hyperparameters go to e
 each logger that is a `MediaLogger`.
 """
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
@@ -16,12 +17,15 @@ from jaxtyping import Float, UInt8
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
+from torch.utils.tensorboard._pytorch_graph import graph
 from torch.utils.tensorboard.summary import hparams
 
 from dcgan.gan import GAN
 from dcgan.models.forward_modes import eval_mode
+from dcgan.models.layers import layer_name
 
 Image = UInt8[Tensor, "c h w"]
+Charts = dict[str, dict[str, list[str]]]  # category -> title of a chart -> names of scalars
 
 
 class MediaLogger:
@@ -42,6 +46,17 @@ class MediaLogger:
     def add_text(self, name: str, text: str, step: int) -> None: ...
 
     def add_graph(self, gan: GAN) -> None: ...
+
+    def add_charts(self, charts: Charts) -> None:
+        """Arrange the most important scalars in charts."""
+
+    def add_columns(self, swept: Mapping[str, Any], metrics: list[str]) -> None:
+        """Choose the columns of a table of the runs of a sweep.
+
+        Args:
+            swept: The hyperparameters that differ between the runs, with their values in this run.
+            metrics: Names of scalars, the most important ones first.
+        """
 
 
 # --- what callbacks call
@@ -77,6 +92,16 @@ def log_text(trainer: L.Trainer, name: str, text: str, step: int) -> None:
 def log_graph(trainer: L.Trainer, gan: GAN) -> None:
     for logger in media_loggers(trainer):
         logger.add_graph(gan)
+
+
+def log_charts(trainer: L.Trainer, charts: Charts) -> None:
+    for logger in media_loggers(trainer):
+        logger.add_charts(charts)
+
+
+def log_columns(trainer: L.Trainer, swept: Mapping[str, Any], metrics: list[str]) -> None:
+    for logger in media_loggers(trainer):
+        logger.add_columns(swept, metrics)
 
 
 def log_hyperparameters(trainer: L.Trainer, values: dict[str, Any]) -> None:
@@ -121,13 +146,24 @@ class TensorBoard(TensorBoardLogger, MediaLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Log what TensorBoard's HPARAMS page shows of this run.
+        """Log what TensorBoard's HPARAMS page shows of this run: all, those that differ between the runs first.
 
-        Without an "experiment" that names columns, the page shows all hyperparameters and metrics of all runs, those
-        that differ between the runs first.
+        For a sweep, `add_columns` chooses the columns.
         """
         _, start, _ = hparams(params, {})
         self.experiment._get_file_writer().add_summary(start)
+
+    def add_columns(self, swept: Mapping[str, Any], metrics: list[str]) -> None:
+        experiment, _, _ = hparams(dict(swept), dict.fromkeys(metrics, 0))
+        self.experiment._get_file_writer().add_summary(experiment)
+
+    def add_charts(self, charts: Charts) -> None:
+        """Log the layout of the page CUSTOM SCALARS, which takes names of scalars as regular expressions."""
+        layout = {
+            category: {title: ["Multiline", [f"{re.escape(name)}$" for name in names]] for title, names in of.items()}
+            for category, of in charts.items()
+        }
+        self.experiment.add_custom_scalars(layout)
 
     def add_image(self, name: str, image: Image, step: int) -> None:
         self.experiment.add_image(name, image, step)
@@ -139,15 +175,22 @@ class TensorBoard(TensorBoardLogger, MediaLogger):
         self.experiment.add_text(name, text, step)
 
     def add_graph(self, gan: GAN) -> None:
-        """Log the graph of D(G(z)), traced in eval mode, which does not change running statistics."""
+        """Log the graph of D(G(z)), traced in eval mode, which does not change running statistics.
+
+        Its boxes have the names that the layers have elsewhere.
+        """
         n = max(2, gan.discriminator.pack)
         inputs = (gan.fixed_z[:n],) if gan.fixed_label is None else (gan.fixed_z[:n], gan.fixed_label[:n])
         networks = GeneratorAndDiscriminator(gan.generator, gan.discriminator)
         with eval_mode(gan.generator, gan.discriminator), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TensorBoard traces with functions that torch 2.15 deprecates
-            # add_graph gives the root's mode to all submodules in the end, and itself would trace twice to compare
+            # `graph` gives the root's mode to all submodules in the end, and itself would trace twice to compare
             networks.eval()
-            self.experiment.add_graph(torch.jit.trace(networks, inputs, strict=False, check_trace=False), inputs)
+            traced = torch.jit.trace(networks, inputs, strict=False, check_trace=False)
+            definition, run_metadata = graph(traced, inputs)
+        for node in definition.node:
+            node.name, node.input[:] = box_name(node.name), [box_name(name) for name in node.input]
+        self.experiment._get_file_writer().add_graph((definition, run_metadata))
 
     @rank_zero_only
     def save(self) -> None:
@@ -168,7 +211,13 @@ class GeneratorAndDiscriminator(nn.Module):
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module) -> None:
         super().__init__()
-        self.G, self.D = generator, discriminator
+        self.generator, self.discriminator = generator, discriminator
 
     def forward(self, z: Tensor, *label: Tensor) -> Tensor:
-        return self.D(self.G(z, *label), *label)
+        return self.discriminator(self.generator(z, *label), *label)
+
+
+def box_name(node: str) -> str:
+    """Return the name of a graph's node without the outermost module and without classes: "Class[name]" is name."""
+    path = node.removeprefix(f"{GeneratorAndDiscriminator.__name__}/")
+    return layer_name(re.sub(r"\w+\[(\w+)\]", r"\1", path))

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dcgan.checkpoints.io import read_checkpoint
+from dcgan.checkpoints.io import name_file, read_checkpoint
+from dcgan.checkpoints.networks import check_network, strip_prefix
 from dcgan.checkpoints.safe_instantiate import PACKAGES, reject_untrusted, use_local_data_keys
 from dcgan.common.config_tree import is_within
 from dcgan.common.distributed import rank
 from dcgan.common.errors import UserError, explain, first_line
 from dcgan.common.overrides import override_key
+from dcgan.models.discriminator import BaseDiscriminator
+from dcgan.models.generator import BaseGenerator
 from dcgan.runs.config_diff import COMMAND_LINE_KEYS, IGNORED_ON_RESUME, learning_rates
 from dcgan.runs.run_dir import list_checkpoints, resumes_in_place
 
@@ -185,6 +188,14 @@ def to_plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
+def check_networks(point: ResumePoint) -> None:
+    """Raise UserError, before anything is built, unless the checkpoint's config describes networks of its weights."""
+    weights = point.checkpoint["state_dict"]
+    with name_file(point.path):
+        check_network(point.checkpoint, "model", BaseGenerator, strip_prefix(weights, "generator."))
+        check_network(point.checkpoint, "discriminator", BaseDiscriminator, strip_prefix(weights, "discriminator."))
+
+
 # --- restore the training
 
 
@@ -207,7 +218,8 @@ def restore_training(checkpoint: dict[str, Any], trainer: "L.Trainer", gan: "GAN
     restore_loop_progress(checkpoint["loops"], processes, trainer, n_batches, checkpoint["stopped"])
     restore_optimizer_states(checkpoint, gan)
     if processes != trainer.world_size:
-        note(trainer.is_global_zero, f"{trainer.world_size} processes after {processes}")
+        now = "1 process" if trainer.world_size == 1 else f"{trainer.world_size} processes"
+        note(trainer.is_global_zero, f"{now} after {processes}")
     device = trainer.strategy.root_device.type
     if checkpoint.get("device", device) != device:  # it has other random numbers
         note(trainer.is_global_zero, f"{device} after {checkpoint['device']}")

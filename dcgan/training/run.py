@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from dcgan.checkpoints.lightning_io import AtomicCheckpointIO
-from dcgan.common.arg_checks import check_int
+from dcgan.common.cpu import CoreUsage
 from dcgan.common.distributed import check_world_size, exit_with_launcher, has_several_processes
 from dcgan.common.errors import SweepError, UserError
 from dcgan.common.instantiate import (
@@ -53,6 +53,7 @@ from dcgan.training.callbacks.progress_bar import print_outcome, print_summary
 from dcgan.training.callbacks.run_summary import RunSummary
 from dcgan.training.callbacks.sample_grids import SampleGrids
 from dcgan.training.context import RunContext, find_callback
+from dcgan.training.cost import reject_excess
 from dcgan.training.csv_logger import CSVMetricsLogger
 from dcgan.training.cuda_graph import CUDAGraphGAN
 from dcgan.training.errors import translate_errors
@@ -60,11 +61,10 @@ from dcgan.training.gradient_averaging import GradientAveraging
 from dcgan.training.init_from import init_weights_from
 from dcgan.training.lightning_internals import remove_sigterm_broadcast
 from dcgan.training.loggers import MediaLogger
-from dcgan.training.resume import ResumePoint, checkpoint_errors
+from dcgan.training.plain_keys import check_plain_keys
+from dcgan.training.resume import ResumePoint, check_networks, checkpoint_errors
 from dcgan.training.signals import SignalHandler
 
-PRECISIONS = ("32-true", "bf16-mixed")
-STRATEGIES = ("auto", "ddp")
 DEFAULT_OBJECTIVE = "frechet"  # infinite if it is not measured
 
 
@@ -83,12 +83,16 @@ def train(
     Raises:
         UserError, ValueError: The settings do not work, or the training was interrupted or stopped.
     """
+    usage = CoreUsage()
     silence_known_warnings()
     cfg.run_dir = str(run_dir)
     ckpt_path = resume.path if resume is not None else None
     with exit_with_launcher():
         with checkpoint_errors(ckpt_path):
             check_plain_keys(cfg)
+            if resume is not None:
+                check_networks(resume)
+            reject_excess(cfg)
             L.seed_everything(cfg.seed, verbose=False)  # for the initial weights
             gan, data = build_gan(cfg), build(cfg, "data", BaseDataModule)
             check_batch(gan, data)
@@ -98,12 +102,12 @@ def train(
                 else None
             )
             signals = SignalHandler()
-            context = RunContext(run_dir, cfg, choices, signals, Console(soft_wrap=True), started_from)
+            context = RunContext(run_dir, cfg, choices, signals, Console(soft_wrap=True, markup=False), started_from)
             trainer = build_trainer(cfg, gan, context, gpu, resume)
             check_objective(cfg, trainer)
         signals.install_after_lightning(trainer)
         if trainer.is_global_zero:
-            print_summary(trainer, gan)
+            print_summary(trainer, gan, usage)
         with signals.handling(), translate_errors(trainer, run_dir, ckpt_path):
             trainer.fit(gan, datamodule=data, ckpt_path=None if resume is None else str(resume.path), weights_only=True)
         finished = trainer.strategy.broadcast((run_dir / SUMMARY).exists())
@@ -145,23 +149,11 @@ def silence_known_warnings() -> None:
     warnings.filterwarnings("ignore", message="Found .* in eval mode")  # the average of the weights is never trained
 
 
-def check_plain_keys(cfg: DictConfig) -> None:
-    """Raise ValueError for invalid values of the keys that no constructor checks."""
-    if cfg.max_steps is not None:
-        check_int("max_steps", cfg.max_steps, 1)
-    else:
-        check_int("max_epochs", cfg.max_epochs, 1)
-    check_int("seed", cfg.seed, 0)
-    if not isinstance(cfg.cuda_graph, bool | None):
-        raise ValueError(f"cuda_graph must be true, false or null, got {cfg.cuda_graph!r}")
-    for key, allowed in (("precision", PRECISIONS), ("strategy", STRATEGIES)):
-        if cfg.trainer[key] not in allowed:
-            raise ValueError(f"trainer.{key} must be one of {', '.join(allowed)}, got {cfg.trainer[key]!r}")
-
-
 def check_batch(gan: GAN, data: BaseDataModule) -> None:
-    """Raise UserError if the batch is too small for batch norm, or not a multiple of D's pack."""
+    """Raise UserError if a step's images are too few for batch norm, or do not fit D's updates or D's pack."""
     pack = gan.discriminator.pack
+    if data.batches_per_step != gan.discriminator_steps:
+        raise UserError(f"data.batches_per_step must be discriminator_steps, got {data.batches_per_step}: leave it out")
     if data.batch_size < 2 * pack and batch_norms(gan):
         raise UserError(
             f"data.batch_size must be at least {2 * pack} with batch norm, which normalizes by a batch "
@@ -253,21 +245,27 @@ def build_trainer(
     plugins: list[Any] = [AtomicCheckpointIO(resume.checkpoint if resume is not None else None)]
     if not has_several_processes(cfg) and int(os.environ.get("SLURM_NTASKS", 1)) > 1:
         plugins.append(LightningEnvironment())  # each task is a run of its own: not one rank of a SLURM job
-    trainer: L.Trainer = instantiate(cfg.trainer, _partial_=True, _convert_="all")(
-        **overrides,
-        max_steps=cfg.max_steps * gan.optimizer_steps_per_step if cfg.max_steps is not None else -1,
-        max_epochs=-1 if cfg.max_steps is not None else cfg.max_epochs,
-        callbacks=callbacks,
-        logger=loggers,
-        plugins=plugins,
-        default_root_dir=context.run_dir,
-        log_every_n_steps=0,  # the callbacks log
+    own = {
+        "max_steps": cfg.max_steps * gan.optimizer_steps_per_step if cfg.max_steps is not None else -1,
+        "max_epochs": -1 if cfg.max_steps is not None else cfg.max_epochs,
+        "callbacks": callbacks,
+        "logger": loggers,
+        "plugins": plugins,
+        "default_root_dir": context.run_dir,
+        "log_every_n_steps": 0,  # the callbacks log
         # Lightning's own, if the config has one
-        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
-        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
-        enable_model_summary=any(isinstance(callback, ModelSummary) for callback in callbacks),
-        use_distributed_sampler=False,
-    )
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+        "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
+        "enable_model_summary": any(isinstance(callback, ModelSummary) for callback in callbacks),
+        "use_distributed_sampler": False,
+        # they count Lightning's steps, and change what is logged and saved
+        "fast_dev_run": False,
+        "overfit_batches": 0.0,
+    }
+    with name_config_key("trainer"):
+        for name in own.keys() & {*cfg.trainer}:
+            raise UserError(f"trainer.{name} is set by the command: leave it out")
+        trainer: L.Trainer = instantiate(cfg.trainer, _partial_=True, _convert_="all")(**overrides, **own)
     check_world_size(trainer.world_size)
     remove_sigterm_broadcast(trainer)
     # Lightning takes it from SLURM_PROCID, also for a run of one process

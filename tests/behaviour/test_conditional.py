@@ -119,7 +119,8 @@ def test_same_z_gives_different_image_per_label():
 
 
 def test_run_saves_label_prior_and_logs_label_agreement(dcgan_train, dcgan_evaluate):
-    outcome = dcgan_train(*TINY, *RUN, "max_steps=3", "ema.decay=0.9", "conditional=concat", "data.limit=40")
+    settings = ["metrics.every_n_steps=1", "ema.decay=0.9", "conditional=concat", "data.limit=40"]
+    outcome = dcgan_train(*TINY, *RUN, "max_steps=3", *settings)
     assert outcome.code == 0, outcome.err
     data = compose_config("data.limit=40", "conditional=concat").data
     module = instantiate(data)
@@ -259,6 +260,8 @@ def test_batches_pair_images_with_their_labels():
 
 
 def test_linear_probe_rejects_packed_discriminator():
-    packed = {"config": OmegaConf.to_container(compose_config(*TINY, "discriminator.pack=2"), resolve=True)}
+    settings = (*TINY, "discriminator.pack=2")
+    config = OmegaConf.to_container(compose_config(*settings), resolve=True)
+    packed = {"config": config, "state_dict": build_gan(*settings).state_dict()}
     with pytest.raises(UserError, match="probe=linear needs a D that sees one image at a time, got pack=2"):
         LinearProbe(10).check(packed)

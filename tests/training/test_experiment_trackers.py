@@ -20,8 +20,7 @@ def test_wandb_offline_and_its_run_is_continued(dcgan_train, monkeypatch):
     identity = json.loads(Path("run/.hydra/wandb_id.json").read_text())["id"]
     (folder,) = Path("run/wandb").glob("offline-run-*")
     assert folder.name.endswith(identity)
-    names = {path.name.partition("_")[0] for path in (folder / "files/media/images/samples").iterdir()}
-    assert names == {"fixed", "fresh"}
+    assert {path.name.partition("_")[0] for path in (folder / "files/media/images").iterdir()} == {"real", "samples"}
     content = next(folder.glob("*.wandb")).read_bytes()
     for text in (b"train/loss_d", b"model.base_channels", b"discriminator/fake_logits"):
         assert text in content

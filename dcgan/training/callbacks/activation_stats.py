@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dcgan.common.arg_checks import check_int
 from dcgan.gan import GAN
 from dcgan.models.forward_modes import eval_mode
-from dcgan.models.layers import hidden_activations
+from dcgan.models.layers import hidden_activations, layer_name
 from dcgan.training.loggers import log_metrics
 
 DEAD_DERIVATIVE = 1e-3
@@ -57,7 +57,7 @@ class ActivationStats(L.Callback):
         if not stats:  # own networks, before the first gradient
             return
         values = torch.stack(list(stats.values())).tolist()  # one transfer from the device
-        log_metrics(trainer, dict(zip(stats, values, strict=True)), gan.step)
+        log_metrics(trainer, dict(zip(map(layer_name, stats), values, strict=True)), gan.step)
 
 
 @torch.no_grad()

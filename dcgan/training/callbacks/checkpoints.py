@@ -14,7 +14,7 @@ from torch.nn.utils import get_total_norm
 
 from dcgan.checkpoints.io import FORMAT
 from dcgan.checkpoints.lightning_io import ALTERNATIVE
-from dcgan.common.arg_checks import check_int, check_number
+from dcgan.common.arg_checks import check_bool, check_int, check_number
 from dcgan.common.atomic_files import atomic_path, write_errors
 from dcgan.common.errors import CollectiveError, NonFiniteError
 from dcgan.gan import GAN
@@ -46,13 +46,15 @@ class CheckpointCallback(L.Callback):
     Args:
         every_n_steps: Interval in steps, >= 1; None: no such interval.
         every_n_minutes: Interval in minutes, > 0; None: no such interval.
+        best: Save best.ckpt.
     """
 
-    def __init__(self, every_n_steps: int | None, every_n_minutes: float | None) -> None:
+    def __init__(self, every_n_steps: int | None, every_n_minutes: float | None, best: bool = True) -> None:
         check_int("checkpoints.every_n_steps", every_n_steps, 1, optional=True)
         if every_n_minutes is not None:
             check_number("checkpoints.every_n_minutes", every_n_minutes, 0, float("inf"), brackets="()")
-        self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
+        check_bool("checkpoints.best", best)
+        self.every_n_steps, self.every_n_minutes, self.saves_best = every_n_steps, every_n_minutes, best
         self.best_due = False  # set by the evaluation of a step that is the best so far
         self.stop_reason: str | None = None  # set by a callback that wants the run to end as failed after this step
         self.stopped = False  # True if another callback has stopped the run
@@ -82,7 +84,7 @@ class CheckpointCallback(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         self.started = True
-        if self.best_due:
+        if self.best_due and self.saves_best:
             self.best_due = False
             self.require_finite(trainer, gan)
             self.write(trainer, BEST)

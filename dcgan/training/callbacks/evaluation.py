@@ -13,8 +13,8 @@ from dcgan.common.distributed import all_gather
 from dcgan.common.errors import UserError
 from dcgan.common.instantiate import require_callable, require_instance
 from dcgan.gan import GAN
-from dcgan.metrics.base import FeatureMetric, Metric, value_name
-from dcgan.metrics.compute import Metrics, applicable_metrics, load_real_statistics, measure
+from dcgan.metrics.base import FeatureMetric, Metric, MetricSpec, value_name
+from dcgan.metrics.compute import Metrics, applicable_metrics, describe, load_real_statistics, measure
 from dcgan.metrics.features import FeatureFactory, ImageFeatures, concatenate
 from dcgan.metrics.judge import JudgeFeatures, MissingJudgeError, training_command
 from dcgan.metrics.real_images import RealStatistics
@@ -27,7 +27,8 @@ from dcgan.training.context import find_callback, run_context
 from dcgan.training.loggers import log_metrics, publish
 from dcgan.training.rank_buffers import mean_running_stats
 
-EVALUATIONS_PER_RUN = 5  # by default
+EVALUATIONS_PER_RUN = 5  # by default, of a long run
+STEPS_PER_EVALUATION = 1000  # by default, at least; on a CPU, one takes as long as 23 to 100 steps
 BATCH_SIZE = 500
 N_BEFORE_TRAINING = 2000  # images; fewer than later, to start soon
 MIN_CONFIDENT = 0.5  # share of confident samples; below, they are not digits yet
@@ -45,11 +46,20 @@ class EvaluationCallback(AttributeStateCallback):
     Args:
         metrics: Without a judge for the data, those that need one are left out, which is reported.
         features: What distances are measured in.
-        every_n_steps: Interval in steps, >= 1; None: five evaluations per run. The last step is always evaluated.
+        every_n_steps: Interval in steps, >= 1; None: one evaluation per 1,000 steps of the run, at least one and at
+            most five. The last step is always evaluated.
         n: Images per evaluation, >= 1; None: as many as there are test images, which is also the maximum.
     """
 
-    saved = ("best", "best_step", "latest", "seconds", "judge_facts", "feature_facts", "evaluated_step")
+    saved = {
+        "best": float,
+        "best_step": int,
+        "latest": {str: float},
+        "seconds": float,
+        "evaluated_step": int,
+        "judge_facts": dict | None,
+        "feature_facts": {str: dict},
+    }
 
     def __init__(
         self, metrics: Metrics, features: dict[str, FeatureFactory], every_n_steps: int | None, n: int | None
@@ -74,13 +84,14 @@ class EvaluationCallback(AttributeStateCallback):
         self.metrics_logger = find_callback(trainer, MetricsLogger)
 
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
-        self.interval = self.every_n_steps or max(1, math.ceil(gan.total_steps / EVALUATIONS_PER_RUN))
+        self.interval = self.every_n_steps or default_interval(gan.total_steps)
         # a run that is resumed in another folder has no best.ckpt there; ranks need not see the same folder
         best = last_checkpoint(run_context(trainer).run_dir).with_name(BEST)
-        if not trainer.strategy.broadcast(best.exists()):
+        if self.checkpoints.saves_best and not trainer.strategy.broadcast(best.exists()):
             self.best = math.inf
         publish(trainer, self.latest)  # of a resumed run
-        self.real = self.prepare_real_statistics(trainer) if self.metrics else None
+        with run_context(trainer).activity("preparing the metrics"):
+            self.real = self.prepare_real_statistics(trainer) if self.metrics else None
         has_judge = self.real is not None and self.real.judge is not None
         self.metrics = applicable_metrics(self.metrics, has_judge, has_labels=gan.generator.classes > 0)
         before, self.judge_facts, self.feature_facts, self.classes = self.feature_facts, None, {}, 0
@@ -115,6 +126,10 @@ class EvaluationCallback(AttributeStateCallback):
             context.console.print(f"metrics        {note}", highlight=False)
         return real
 
+    def specs(self) -> dict[str, MetricSpec]:
+        """Return the descriptions of the values that the run measures, by name."""
+        return {} if self.real is None else describe(self.metrics, self.feature_facts)
+
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         if self.real is not None and (self.is_due(gan.step) or is_last_step(trainer)):
             self.evaluate(trainer, gan, self.real, self.metrics, self.n or len(self.real))
@@ -128,9 +143,10 @@ class EvaluationCallback(AttributeStateCallback):
 
     def evaluate(self, trainer: L.Trainer, gan: GAN, real: RealStatistics, metrics: Metrics, n: int) -> None:
         """Generate n images, log their metrics, and update the best step. A collective operation."""
-        start = time.perf_counter()
-        samples = self.generate(trainer, gan, real, min(n, len(real)), reads_features(metrics))
-        values = measure(metrics, samples, real) if samples is not None else {}
+        start, n = time.perf_counter(), min(n, len(real))
+        with run_context(trainer).activity(f"measuring {n:,} samples"):
+            samples = self.generate(trainer, gan, real, n, reads_features(metrics))
+            values = measure(metrics, samples, real) if samples is not None else {}
         if trainer.world_size > 1:
             values = trainer.strategy.broadcast(values)
         self.evaluated_step = gan.step
@@ -168,6 +184,12 @@ class EvaluationCallback(AttributeStateCallback):
             images = generate_images(gan, own_part(z), own_label)
         extract = real.extract_features if with_features else real.without_features
         return gather_features(trainer, extract(images, own_label))
+
+
+def default_interval(total_steps: int) -> int:
+    """Return the steps between two evaluations, so that the last one is due at the end of the run."""
+    evaluations = min(EVALUATIONS_PER_RUN, max(1, total_steps // STEPS_PER_EVALUATION))
+    return max(1, math.ceil(total_steps / evaluations))
 
 
 def reads_features(metrics: Metrics) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dcgan.common.arg_checks import check_int
 from dcgan.common.config_tree import select
+from dcgan.common.device import float64_device
 from dcgan.common.errors import NonFiniteError
 from dcgan.gan import GAN
 from dcgan.losses.adversarial import Loss
@@ -72,7 +73,7 @@ class Health(AttributeStateCallback):
         patience: In steps, >= 1.
     """
 
-    saved = ("first_step", "reported", "largest_gradient", "sample_digest")
+    saved = {"first_step": {str: int}, "reported": [str], "largest_gradient": float, "sample_digest": int | None}
 
     def __init__(self, action: str, patience: int) -> None:
         if action not in ACTIONS:
@@ -149,7 +150,7 @@ class Health(AttributeStateCallback):
 
 def diversity(images: UInt8[Tensor, "n c h w"]) -> float:
     """Return the standard deviation over the images, averaged over pixels in [0, 1]."""
-    return images.double().std(dim=0).mean().item() / 255
+    return images.to(float64_device(images.device)).double().std(dim=0).mean().item() / 255
 
 
 def pixel_hash(images: UInt8[Tensor, "n c h w"]) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dcgan.common.arg_checks import check_int
 from dcgan.common.errors import NonFiniteError
+from dcgan.common.schema import check_schema
 from dcgan.gan import GAN
 from dcgan.training.callbacks.shared import is_last_step
 from dcgan.training.loggers import log_metrics, publish
@@ -49,6 +50,7 @@ class MetricsLogger(L.Callback):
         return {"seconds": self.seconds, "latest": self.latest, "steps": [list(step) for step in self.steps]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        check_schema(state_dict, {"seconds": float, "latest": {str: float}, "steps": [[float]]})
         self.seconds, self.latest = state_dict["seconds"], state_dict["latest"]
         self.steps = [StepMetrics(*step) for step in state_dict["steps"]]
 

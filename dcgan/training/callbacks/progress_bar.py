@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from dcgan.common.cpu import CoreUsage, thread_advice
 from dcgan.gan import GAN
 from dcgan.models.layers import count_parameters
 from dcgan.training.callbacks.metrics_logger import MetricsLogger
@@ -27,10 +29,11 @@ def shorten_path(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def print_summary(trainer: L.Trainer, gan: GAN) -> None:
-    """Print the networks, the data, the device and the run folder."""
+def print_summary(trainer: L.Trainer, gan: GAN, usage: CoreUsage) -> None:
+    """Print the networks, the data, the device, the run folder, and advice if other programs use the cores."""
     context = run_context(trainer)
     choices = context.choices
+    on_cpu = trainer.strategy.root_device.type == "cpu"
     tf32 = " with TF32" if uses_tf32(trainer) else ""
     graph = ", CUDA graph" if isinstance(gan, CUDAGraphGAN) else ""
     lines = {
@@ -40,6 +43,7 @@ def print_summary(trainer: L.Trainer, gan: GAN) -> None:
         "augmentation": gan.augmentation.description,
         "device": f"{trainer.strategy.root_device.type} x {trainer.world_size}, {trainer.precision}{tf32}{graph}",
         "run folder": shorten_path(context.run_dir),
+        "threads": thread_advice(torch.get_num_threads(), usage) if on_cpu else "",
     }
     for name, value in lines.items():
         if value:
@@ -71,7 +75,7 @@ def is_shown(metric: str) -> bool:
 
 
 class ProgressBar(L.Callback):
-    """Show steps, losses, steps and images per second and the remaining time.
+    """Show steps, losses, steps and images per second and the remaining time, and when the run measures.
 
     If the output is not a terminal, a line every 10 seconds replaces the bar.
     """
@@ -98,6 +102,7 @@ class ProgressBar(L.Callback):
         self.refreshed_at, self.shown_step = time.monotonic(), -1
         if self.console.is_terminal and trainer.is_global_zero:
             self.progress.start()
+            run_context(trainer).show_activity = self.show_activity
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         interval = REFRESH_SECONDS if self.console.is_terminal else LINE_SECONDS
@@ -115,6 +120,11 @@ class ProgressBar(L.Callback):
     def on_exception(self, trainer: L.Trainer, gan: GAN, exception: BaseException) -> None:
         if hasattr(self, "progress"):  # the training has started
             self.progress.stop()
+
+    def show_activity(self, activity: str) -> None:
+        """Show what the run does in place of the losses."""
+        self.progress.update(self.task, metrics=activity or self.format_metrics())
+        self.progress.refresh()
 
     def format_metrics(self) -> str:
         """Return the losses and the speed of the last row of metrics, "" if there is none yet."""

@@ -14,7 +14,6 @@ from dcgan.common.atomic_files import nonfinite_to_none, write_json
 from dcgan.common.distributed import all_gather
 from dcgan.common.provenance import commit, processor_name
 from dcgan.gan import GAN
-from dcgan.metrics.compute import describe
 from dcgan.models.layers import count_parameters
 from dcgan.runs.config_diff import flatten, learning_rates
 from dcgan.runs.run_dir import FAILURE, PRUNED, SUMMARY
@@ -23,9 +22,10 @@ from dcgan.training.callbacks.metrics_logger import MetricsLogger
 from dcgan.training.callbacks.shared import AttributeStateCallback, uses_tf32
 from dcgan.training.context import find_callback, run_context
 from dcgan.training.cuda_graph import CUDAGraphGAN
-from dcgan.training.loggers import log_graph, log_hyperparameters, log_text
+from dcgan.training.loggers import log_charts, log_columns, log_graph, log_hyperparameters, log_text
 
 NOT_HYPERPARAMETERS = ("sweep", "trainer")  # names of folders, and the machine
+TRAINING_CHARTS = {"losses": ["train/loss_d", "train/loss_g"], "D(x) and D(G(z))": ["train/d_real", "train/d_fake"]}
 
 
 def hyperparameters(config: dict[str, Any], choices: dict[str, str]) -> dict[str, bool | int | float | str]:
@@ -41,7 +41,7 @@ class RunSummary(AttributeStateCallback):
     `summary` is its content, empty before the end of the training.
     """
 
-    saved = ("learning_rates", "learning_rate_changes")
+    saved = {"learning_rates": {str: float}, "learning_rate_changes": [str]}
 
     def __init__(self) -> None:
         self.summary: dict[str, Any] = {}
@@ -60,7 +60,12 @@ class RunSummary(AttributeStateCallback):
             (context.run_dir / SUMMARY).unlink(missing_ok=True)  # a resumed run is not finished
         text = OmegaConf.to_yaml(OmegaConf.create(context.config))
         log_text(trainer, "config", f"```yaml\n{text}```", gan.step)
-        log_hyperparameters(trainer, hyperparameters(context.config, context.choices))
+        values = hyperparameters(context.config, context.choices)
+        log_hyperparameters(trainer, values)
+        metrics = {name: [f"test/{name}"] for name, spec in self.evaluation.specs().items() if spec.better}
+        log_charts(trainer, {"training": TRAINING_CHARTS, "test metrics": metrics})
+        if swept := {key: values[key] for key in context.config["sweep"]["keys"] if key in values}:
+            log_columns(trainer, swept, [name for chart in (metrics | TRAINING_CHARTS).values() for name in chart])
         log_graph(trainer, gan)
 
     def record_learning_rates(self, config: dict[str, Any], step: int) -> None:
@@ -92,9 +97,7 @@ class RunSummary(AttributeStateCallback):
         latest = evaluation.latest | metrics_logger.latest
         return {
             "metrics": nonfinite_to_none({name.partition("/")[2]: value for name, value in latest.items()}),
-            "better": {
-                name: spec.better for name, spec in describe(evaluation.metrics, evaluation.feature_facts).items()
-            }
+            "better": {name: spec.better for name, spec in evaluation.specs().items()}
             | {"images_per_second": "higher"},
             "features": evaluation.feature_facts,
             "judge": evaluation.judge_facts,

@@ -16,8 +16,8 @@ from dcgan.training.loggers import log_histogram, log_image
 class SampleGrids(L.Callback):
     """Save grids of the fixed noise to samples/step_*.png and log them.
 
-    The loggers also get samples of fresh noise, histograms of D's outputs, and real images once. Grids are saved at
-    the given steps, then at each doubling of the last of them, and at the end.
+    The loggers also get histograms of D's outputs, and real images once. Grids are saved at the given steps, then at
+    each doubling of the last of them, and at the end.
 
     Args:
         steps: Each >= 0.
@@ -51,14 +51,11 @@ class SampleGrids(L.Callback):
 
     @rank_zero_only
     def save(self, trainer: L.Trainer, gan: GAN) -> None:
-        """Generate, save and log the grids of this step."""
+        """Generate, save and log the grid of this step."""
         columns = gan.generator.classes or None  # one per class
-        fixed = image_grid(gan.sample(gan.fixed_z, gan.fixed_label), columns)
-        path = run_context(trainer).run_dir / "samples" / f"step_{gan.step:06d}.png"
-        save_png(path, fixed)
-        log_image(trainer, "samples/fixed_noise", fixed, gan.step)
-        fresh = image_grid(gan.sample(gan.fresh_z(len(gan.fixed_z)), gan.fixed_label), columns)
-        log_image(trainer, "samples/fresh_noise", fresh, gan.step)
+        grid = image_grid(gan.sample(gan.fixed_z, gan.fixed_label), columns)
+        save_png(run_context(trainer).run_dir / "samples" / f"step_{gan.step:06d}.png", grid)
+        log_image(trainer, "samples", grid, gan.step)
 
     @rank_zero_only
     def log_histograms(self, trainer: L.Trainer, gan: GAN, outputs: dict[str, Tensor]) -> None:

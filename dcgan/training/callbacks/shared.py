@@ -5,16 +5,19 @@ from typing import Any, ClassVar
 import lightning as L
 import torch
 
+from dcgan.common.schema import Schema, check_schema
+
 
 class AttributeStateCallback(L.Callback):
-    """A callback that saves the attributes named in `saved` in each checkpoint, and restores them on resume."""
+    """A callback that saves the attributes in `saved`, with their schemas, in each checkpoint, and restores them."""
 
-    saved: ClassVar[tuple[str, ...]]
+    saved: ClassVar[dict[str, Schema]]
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.saved}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        check_schema(state_dict, self.saved)
         for name in self.saved:
             setattr(self, name, state_dict[name])
 

@@ -11,7 +11,6 @@ from dcgan.common.atomic_files import write_text
 from dcgan.common.errors import PrunedRun, SweepError
 from dcgan.gan import GAN
 from dcgan.metrics.base import MetricSpec
-from dcgan.metrics.compute import describe
 from dcgan.runs.objective import metric_name, minimized
 from dcgan.runs.run_dir import PRUNED
 from dcgan.runs.search.study import REASON, open_study, trial_of
@@ -48,7 +47,9 @@ class TrialReport(L.Callback):
         self.metrics_logger = find_callback(trainer, MetricsLogger)
 
     def on_train_start(self, trainer: L.Trainer, gan: GAN) -> None:
-        """Raise SweepError if the objective, or the metric to prune by, will not be measured."""
+        """Raise SweepError if the objective, or the metric to prune by, will not be measured, or for several ranks."""
+        if trainer.world_size > 1:
+            raise SweepError("a search cannot run jobs of several processes: use trainer=gpu or trainer=cpu")
         measured = self.measured()
         objective = str(run_context(trainer).cfg.objective)
         for setting, name in (("objective", objective), ("hydra.sweeper.prune_by", self.metric or objective)):
@@ -65,9 +66,11 @@ class TrialReport(L.Callback):
 
     def measured(self) -> dict[str, MetricSpec]:
         """Return the metrics that the run reports."""
-        evaluation = self.evaluation
-        values = describe(evaluation.metrics, evaluation.feature_facts) if evaluation.real is not None else {}
-        return values | dict.fromkeys(StepMetrics._fields, LOWER) | {"images_per_second": MetricSpec("", "higher")}
+        return (
+            self.evaluation.specs()
+            | dict.fromkeys(StepMetrics._fields, LOWER)
+            | {"images_per_second": MetricSpec("", "higher")}
+        )
 
     def on_train_batch_end(self, trainer: L.Trainer, gan: GAN, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         is_new = self.evaluation.evaluated_step == gan.step

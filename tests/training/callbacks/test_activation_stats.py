@@ -77,6 +77,6 @@ def test_dead_units_of_a_generator_are_found():
     hidden = gan.generator.start.hidden
     with torch.no_grad():
         hidden.norm.bias[:4] = -100  # makes 4 of 16 features negative for every z
-    stats = measure_activations(gan.generator, gan.discriminator, gan.fresh_z(64))
+    stats = measure_activations(gan.generator, gan.discriminator, gan.generator.sample_z(64, gan.device))
     assert stats["generator/start.hidden"][0].item() == pytest.approx(4 / 16)
     assert len(hidden_activations(gan.generator)) == 3

@@ -15,6 +15,7 @@ from dcgan.common.command import CONF
 from dcgan.metrics.base import value_name
 from dcgan.metrics.distances import FrechetDistance
 from dcgan.training.callbacks import evaluation
+from dcgan.training.callbacks.evaluation import default_interval
 from tests.conftest import TINY, compose_config
 from tests.metrics.building import random_features
 from tests.run_files import RUN, different_tensors, events, weights
@@ -58,11 +59,18 @@ def test_metrics_are_logged_at_the_interval_and_at_the_end(dcgan_train):
     assert "_hparams_/session_start_info" in board.summary_metadata
 
 
-def test_default_is_five_evaluations_per_run(dcgan_train):
-    dcgan_train(*TINY, *RUN, "max_steps=10")
-    assert list(read_column("test/frechet")) == [2, 4, 6, 8, 10]
-    dcgan_train(*TINY, *RUN, "max_epochs=2", "hydra.run.dir=epochs", "data.limit=40")
-    assert list(read_column("test/frechet", "epochs")) == [2, 4, 6, 8, 10]
+@pytest.mark.parametrize(
+    ("steps", "evaluated"),
+    [(1, [1]), (300, [300]), (1999, [1999]), (2001, [1001, 2001]), (9360, [1872, 3744, 5616, 7488, 9360])],
+)
+def test_default_is_one_evaluation_per_1000_steps_and_at_most_five(steps, evaluated):
+    interval = default_interval(steps)
+    assert [*range(interval, steps, interval), steps] == evaluated
+
+
+def test_short_run_is_measured_at_its_end_only_with_all_samples(dcgan_train):
+    dcgan_train(*TINY, *RUN, "max_epochs=2", "data.limit=40")
+    assert list(read_column("test/frechet")) == [10]
 
 
 def test_evaluation_does_not_change_the_weights(dcgan_train):
@@ -121,6 +129,21 @@ def test_run_resumed_in_another_folder_has_its_own_best_ckpt(dcgan_train, monkey
     dcgan_train(*TINY, *RUN, "max_steps=1", "metrics.every_n_steps=1")
     dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=2", "hydra.run.dir=elsewhere")
     assert best_step("elsewhere") == 2
+
+
+def test_jobs_of_a_sweep_save_no_best_ckpt_unless_asked(dcgan_train):
+    sweep = ["-m", *TINY, *RUN, "max_steps=1", "seed=0,1"]
+    for name, more, files in (("default", [], 0), ("asked", ["checkpoints.best=true"], 2)):
+        assert dcgan_train(*sweep, f"sweep.name={name}", *more).code == 0
+        assert len([*Path(f"runs/sweeps/{name}").glob("*/checkpoints/best.ckpt")]) == files
+        assert len([*Path(f"runs/sweeps/{name}").glob("*/checkpoints/last.ckpt")]) == 2
+
+
+def test_resumed_job_without_best_ckpt_remembers_the_best_distance(dcgan_train, monkeypatch):
+    set_distances(monkeypatch, 4.0, 5.0)
+    dcgan_train(*TINY, *RUN, "max_steps=1", "checkpoints.best=false")
+    dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=2", "checkpoints.best=false")
+    assert json.loads(Path("run/summary.json").read_text())["best_step"] == 1
 
 
 def test_undefined_distance_is_never_the_best(dcgan_train, monkeypatch):

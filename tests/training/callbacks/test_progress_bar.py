@@ -9,7 +9,7 @@ from rich.console import Console
 from dcgan.training.callbacks import progress_bar
 from dcgan.training.callbacks.metrics_logger import MetricsLogger
 from dcgan.training.callbacks.progress_bar import ProgressBar, print_outcome, shorten_path
-from dcgan.training.context import RunContext
+from dcgan.training.context import RunContext, run_context
 from dcgan.training.signals import SignalHandler
 
 LATEST = {"train/loss_d": 1.25, "train/loss_g": 0.5, "train/images_per_second": 1600.0}
@@ -45,6 +45,18 @@ def test_bar_is_shown_in_a_terminal(monkeypatch):
     out = "".join(run(True, LATEST, monkeypatch))
     assert "step 3/3" in out
     assert "loss_d 1.250" in out
+
+
+def test_bar_shows_that_the_run_measures(monkeypatch):
+    def measure(bar, trainer, gan, *_):
+        with run_context(trainer).activity("measuring 10,000 samples"):
+            pass
+
+    monkeypatch.setattr(ProgressBar, "on_train_batch_end", measure)
+    shown = "".join(run(True, LATEST, monkeypatch))
+    assert shown.count("measuring 10,000 samples") == 3
+    assert shown.rindex("loss_d 1.250") > shown.rindex("measuring")
+    assert "measuring" not in "".join(run(False, LATEST, monkeypatch))
 
 
 def test_path_in_the_working_directory_is_relative(tmp_path, monkeypatch):

@@ -1,7 +1,8 @@
 import json
+from pathlib import Path
 
 from omegaconf import OmegaConf
-from tensorboard.plugins.hparams.api_pb2 import HParamInfo
+from tensorboard.plugins.hparams.api_pb2 import Experiment, HParamInfo
 
 from dcgan.training.callbacks.run_summary import hyperparameters
 from tests.conftest import TINY, compose_with_choices
@@ -29,7 +30,22 @@ def test_tensorboard_finds_the_columns_that_differ_between_two_runs(dcgan_train)
     assert not next(column for column in columns if column.name == "seed").differs
 
 
+def test_tensorboard_has_columns_of_the_swept_keys_and_of_the_metrics_for_a_sweep(dcgan_train):
+    Path("mine.yaml").write_text("defaults: [train, _self_]\nhydra: {sweeper: {params: {seed: '0,1'}}}\n")
+    settings = [*TINY, *RUN, "max_steps=1", "optimizer.lr=1e-3,2e-3", "model=upsample_conv", "sweep.name=mine"]
+    assert dcgan_train("-m", "--config-dir", ".", "--config-name", "mine", *settings).code == 0
+    experiment = hparams_experiment("runs/sweeps/mine")
+    assert {column.name for column in experiment.hparam_infos} == {"optimizer.lr", "seed"}
+    metrics = [info.name.tag for info in experiment.metric_infos]
+    assert metrics[0] == "test/frechet"
+    assert metrics[-4:] == ["train/loss_d", "train/loss_g", "train/d_real", "train/d_fake"]
+
+
 def hparams_columns(folder: str) -> list[HParamInfo]:
+    return list(hparams_experiment(folder).hparam_infos)
+
+
+def hparams_experiment(folder: str) -> Experiment:
     """Return the columns of TensorBoard's HPARAMS page."""
     from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
     from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
@@ -41,7 +57,7 @@ def hparams_columns(folder: str) -> list[HParamInfo]:
     multiplexer.Reload()
     context = Context(TBContext(data_provider=MultiplexerDataProvider(multiplexer, folder)))
     metadata = context.hparams_metadata(RequestContext(), "")
-    return list(context.experiment_from_metadata(RequestContext(), "", True, metadata, None).hparam_infos)
+    return context.experiment_from_metadata(RequestContext(), "", True, metadata, None)
 
 
 def test_summary_has_metrics_costs_settings_and_versions(plain_run):
