@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from dcgan.common.config_tree import top_comment
+
 HERE = Path(__file__).parent
 CONF = HERE.parent / "conf"
 PAGE = HERE / "configuration.md"
@@ -65,12 +67,8 @@ def first_target(config: Any) -> str | None:
 
 def describe(path: Path) -> str:
     """Return what an option is: the comment at the top of its file, else the first line of its class's docstring."""
-    lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
-    comment = []
-    while lines and lines[0].startswith("# "):
-        comment.append(lines.pop(0)[2:])
-    if comment:
-        return "; ".join(comment)
+    if comment := top_comment(path):
+        return comment
     target = first_target(yaml.safe_load(path.read_text()))
     if target is None:
         return ""

@@ -7,7 +7,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 FOLDERS = ("docs", "experiments", "dcgan")
-SUFFIXES = (".md", ".png", ".gif", ".csv", ".jsonl", ".yaml", ".py")
+SUFFIXES = (".md", ".png", ".gif", ".csv", ".jsonl", ".yaml", ".py", ".ipynb")
 TOP = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "LICENSE", "CITATION.cff")
 TOP += ("pyproject.toml", "requirements.lock")
 

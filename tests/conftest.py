@@ -7,7 +7,7 @@ import os
 import pickle
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from hashlib import sha256
@@ -28,6 +28,7 @@ from dcgan.data.pixel_range import PixelRange
 from dcgan.runs import sweeps as sweeps
 from dcgan.training.run import train as train_run
 from tests import fast_hydra
+from tests.hub_server import TOKEN, HubServer, serve_hub
 from tests.run_files import RUN
 
 REAL_DATA = Path(os.environ.get("DCGAN_DATA_DIR") or Path(__file__).parent.parent / "data")
@@ -155,7 +156,8 @@ def options_with(group: str, key: str) -> list[str]:
 
 # the modules that take longest, most of it first
 LONGEST = [
-    "training/test_signals.py", "behaviour/test_processes.py", "runs/test_sweeps.py", "behaviour/test_resume.py",
+    "training/test_signals.py", "runs/test_launchers.py", "behaviour/test_lost_nodes.py", "test_tour.py",
+    "behaviour/test_processes.py", "runs/test_sweeps.py", "behaviour/test_resume.py",
     "experiments/test_study.py", "exporting/test_formats.py", "training/test_optimizer_states.py",
     "training/test_cuda_graph.py",
 ]  # fmt: skip
@@ -245,6 +247,22 @@ def dcgan_sample(command: Command) -> Command:
 @pytest.fixture
 def dcgan_export(command: Command) -> Command:
     return partial(command, export)
+
+
+@pytest.fixture
+def hub_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    """A local model hub with an empty cache, and a token for it, as HF_ENDPOINT, HF_HOME and HF_TOKEN set them."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    with serve_hub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        # huggingface_hub has read the variable on import
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        template = f"{server.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no_token"))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield server
 
 
 def tiny_run(folder: Path, mnist_root: Path, *overrides: str, sizes: list[str] = TINY) -> Path:
