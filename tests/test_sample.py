@@ -76,8 +76,10 @@ def test_animation_has_n_frames_and_loops(dcgan_sample, plain_run):
             assert gif.info["duration"] == 200
 
 
-# imageio-ffmpeg does not close its pipes
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+unclosed_pipes = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio-ffmpeg's
+
+
+@unclosed_pipes
 def test_video_has_the_frames_of_the_animation(dcgan_sample, plain_run):
     arguments = [f"checkpoint={plain_run}", "mode=interpolate", "n=6", "nrow=1", "fps=5", "scale=3"]
     for out in ("a.mp4", "a.gif"):
@@ -94,6 +96,7 @@ def test_video_has_the_frames_of_the_animation(dcgan_sample, plain_run):
             assert np.abs(frame - np.array(gif.convert("RGB"))).mean() < 8
 
 
+@unclosed_pipes
 def test_video_of_odd_size_is_padded(tmp_path):
     pictures = [torch.full((3, 33, 51), 20 * i, dtype=torch.uint8) for i in range(4)]
     write_mp4(tmp_path / "a.mp4", pictures, fps=2.5)
