@@ -59,6 +59,8 @@ def test_damaged_export_is_rejected(dcgan_export, plain_run):
     assert_rejected(r"config\.json cannot be read \(")
     Path("config.json").write_text("[]")
     assert_rejected(r"config\.json cannot be read \(its content must be of type dict")
+    Path("config.json").write_text(json.dumps(json.loads(config) | {"library": "other"}))
+    assert_rejected(r"config\.json does not belong to an export of dcgan")
     content = json.loads(config)
     content["config"]["model"]["prior"]["_target_"] = "os.getcwd"
     Path("config.json").write_text(json.dumps(content))

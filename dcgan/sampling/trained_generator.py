@@ -237,6 +237,8 @@ def read_export(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise UserError(f"there is no file {file}: an export is a .safetensors file next to its {CONFIG}")
     optional = dict.fromkeys(("judge", "images", *OF_EXPORTS))  # files of earlier versions do not have them
     facts = optional | read_json(config, {"library": str})
+    if facts["library"] != "dcgan":
+        raise UserError(f"{config} does not belong to an export of dcgan: use another copy")
     check_content(config, facts, GENERATOR)
     try:
         return load_file(path), facts
