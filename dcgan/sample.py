@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 from dcgan.checkpoints.safe_instantiate import trust
 from dcgan.common import command
 from dcgan.common.arg_checks import check_int, check_number
-from dcgan.common.errors import UserError
 
 
 def sample(cfg: DictConfig) -> None:
@@ -35,16 +34,12 @@ def sample(cfg: DictConfig) -> None:
     def load_data() -> BaseDataModule:
         from dcgan.checkpoints.io import read_checkpoint
         from dcgan.evaluation.targets import load_datamodule
-        from dcgan.sampling.locate import locate_generator
+        from dcgan.sampling.locate import locate_checkpoint
 
         if checkpoint is None:
             return build(cfg, "data", BaseDataModule)
-        path = locate_generator(checkpoint)
-        if path.suffix == ".safetensors":
-            raise UserError(
-                f"the export {checkpoint} has no data config: leave out checkpoint=, and give data= (mode=data), or "
-                "give its run's checkpoint"
-            )
+        alternative = "leave out checkpoint=, and give data= (mode=data), or give its run's checkpoint"
+        path = locate_checkpoint(checkpoint, alternative)
         return load_datamodule(path, read_checkpoint(path), cfg, overrides)
 
     source = SampleSource(checkpoint, cfg.device, cfg.batch_size, load_data, cfg.truncation)

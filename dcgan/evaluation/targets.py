@@ -18,7 +18,7 @@ from dcgan.common.instantiate import build
 from dcgan.common.npy_files import read_npy
 from dcgan.data.datamodule import BaseDataModule
 from dcgan.runs.run_dir import run_dir_of
-from dcgan.sampling.locate import locate_generator
+from dcgan.sampling.locate import locate_checkpoint
 from dcgan.sampling.trained_generator import TrainedGenerator, generator_of_checkpoint
 
 
@@ -53,16 +53,15 @@ class EvaluationTarget:
 
 
 def checkpoint_target(cfg: DictConfig, overrides: list[str]) -> EvaluationTarget:
-    path = locate_generator(cfg.checkpoint)
-    if path.suffix == ".safetensors":
-        raise UserError(
-            f"the export {cfg.checkpoint} has no data config: write samples with python -m dcgan.sample "
-            f"checkpoint={cfg.checkpoint} n=10000 out=samples.npy, then give samples=samples.npy"
-        )
+    path = locate_checkpoint(
+        cfg.checkpoint,
+        f"write samples with python -m dcgan.sample checkpoint={cfg.checkpoint} n=10000 out=samples.npy, then give "
+        "samples=samples.npy",
+    )
     checkpoint = read_checkpoint(path)
     with name_file(path):
         generator = generator_of_checkpoint(checkpoint, cfg.device)
-        data = load_datamodule(path, checkpoint, cfg, overrides)
+    data = load_datamodule(path, checkpoint, cfg, overrides)
     facts = {"file": path.name} | {name: generator.facts[name] for name in ("step", "weights", "seed", "choices")}
     return EvaluationTarget(
         facts={"checkpoint": facts, "samples": None},
@@ -107,7 +106,8 @@ def load_datamodule(path: Path, checkpoint: dict[str, Any], cfg: DictConfig, ove
             raise UserError(f"{path} was trained on data={choice}, not on {value}: omit data=")
         if key.startswith("data.") and key.removeprefix("data.") not in LOCAL_DATA_KEYS:
             raise UserError(f"{key} is set by the checkpoint: omit it")
-    return safe_instantiate({"data": use_local_data_keys(config["data"], cfg)}, "data", BaseDataModule)
+    with name_file(path):
+        return safe_instantiate({"data": use_local_data_keys(config["data"], cfg)}, "data", BaseDataModule)
 
 
 def read_samples(path: Path, channels: int, size: int) -> UInt8[Tensor, "n c h w"]:

@@ -23,6 +23,18 @@ def evaluation_path(generator: Path) -> Path:
     return generator.with_suffix(".evaluation.json")
 
 
+def locate_checkpoint(name: str | Path, alternative: str) -> Path:
+    """Return the path of a run's checkpoint, for a command that needs its data.
+
+    Raises:
+        UserError: As in `locate_generator`, or it is an export. The message ends with the alternative.
+    """
+    path = locate_generator(name)
+    if path.suffix == ".safetensors":
+        raise UserError(f"the export {name} has no data config: {alternative}")
+    return path
+
+
 def locate_generator(name: str | Path) -> Path:
     """Return the path of a checkpoint, or of an export's .safetensors file.
 

@@ -89,7 +89,7 @@ def train(
     ckpt_path = resume.path if resume is not None else None
     with exit_with_launcher():
         with checkpoint_errors(ckpt_path):
-            check_plain_keys(cfg)
+            check_plain_keys(cfg)  # again: a resumed config has values of the checkpoint
             if resume is not None:
                 check_networks(resume)
             reject_excess(cfg)
