@@ -42,6 +42,8 @@ FREE_KEYS = (
     *("max_steps", "max_epochs", "data.on_broken", "samples.steps", "metrics"),
 )
 
+OUTPUT_SECTIONS = ("log", "samples", "metrics", "health", "checkpoints")  # read by callbacks
+
 
 @dataclass(frozen=True)
 class ResumePoint:
@@ -125,6 +127,8 @@ def resumed_config(
     for key in cfg:
         if key in COMMAND_LINE_KEYS or key not in saved:  # or the user's own, for callbacks and loggers
             saved[key] = cfg[key]
+        elif key in OUTPUT_SECTIONS and OmegaConf.is_dict(saved[key]):  # the checkpoint may be older than an option
+            saved[key] = OmegaConf.merge(cfg[key], saved[key])
     given = {override_key(override): override for override in overrides}
     for key in given:
         if is_within(key, FREE_KEYS):

@@ -143,6 +143,19 @@ def test_cache_folder_does_not_come_from_the_checkpoint():
         assert instantiate(resumed.data).cache_dir == folder
 
 
+def test_options_that_are_newer_than_the_checkpoint_have_their_defaults(plain_run, dcgan_train):
+    def remove_options(content):
+        del content["config"]["checkpoints"]["best"], content["config"]["health"]["patience"]
+        content["config"]["checkpoints"]["every_n_minutes"] = 7
+
+    path = changed(plain_run, Path("old.ckpt"), remove_options)
+    outcome = dcgan_train(f"ckpt_path={path}", "max_steps=5", "hydra.run.dir=run", "trainer=cpu")
+    assert outcome.code == 0, outcome.err
+    config = json.loads(Path("run/summary.json").read_text())["config"]
+    assert config["checkpoints"] == {"every_n_steps": None, "every_n_minutes": 7, "best": True}
+    assert config["health"]["patience"] == 200
+
+
 def test_metric_that_reads_a_file_does_not_come_from_the_checkpoint(plain_run, dcgan_train):
     def change(content):
         content["config"]["evaluator"] = {"_target_": "dcgan.metrics.pretrained.InceptionFeatures", "weights": "x"}
