@@ -21,8 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from dcgan.checkpoints.safe_instantiate import trust
 from dcgan.common import command
 from dcgan.common.atomic_files import write_text
-from dcgan.common.distributed import exit_with_sweep, has_several_processes, is_one_job, launcher_rank, rank
+from dcgan.common.distributed import exit_with_sweep, has_several_processes, rank
 from dcgan.common.errors import PrunedRun, UserError, explain
+from dcgan.common.launcher import is_one_job, launcher_rank, reject_stale_variables
 from dcgan.common.output_streams import lenient_output
 from dcgan.common.overrides import reject_other_kinds, reject_unread_overrides, unquote
 from dcgan.common.schema import read_json
@@ -67,6 +68,8 @@ def run_job(cfg: DictConfig, job: Any) -> dict[str, Any]:
     reject_unread_overrides(cfg, overrides, choices, READ_KEYS)
     check_plain_keys(cfg)
     trust(cfg.trusted)
+    if has_several_processes(cfg):
+        reject_stale_variables(cfg.trainer.get("num_nodes", 1))
     if job.mode == RunMode.MULTIRUN:
         if has_several_processes(cfg) and not is_one_job():
             raise UserError(

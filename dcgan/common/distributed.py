@@ -12,30 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dcgan.common.errors import UserError
+from dcgan.common.launcher import LAUNCHER, launcher_rank
 
 if TYPE_CHECKING:
     import lightning as L
 
-LAUNCHER = "DCGAN_LAUNCHER"  # environment variable: the process ID of rank 0, which starts the other ranks
 PARENT_CHECK_SECONDS = 2
 GRACE_SECONDS = 10  # until a process whose parent has died is killed
 TERMINATED = 128 + signal.SIGTERM  # exit code
 SWEEP_WATCHER = "sweep watcher"  # thread name
 LOST_CONNECTION = ("gloo", "NCCL", "TCPStore", "Connection", "Broken pipe")  # in torch's error messages
-
-
-def launcher_rank() -> int:
-    """Return the rank that torchrun, Lightning's launcher or SLURM gave to this process, 0 if none did.
-
-    For a run with a config use `rank`: a run of one process is always rank 0.
-    """
-    return int(next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), 0))
-
-
-def is_one_job() -> bool:
-    """Return True if submitit has started this process for one job of a sweep, as one of its ranks."""
-    return "SUBMITIT_EXECUTOR" in os.environ
 
 
 def has_several_processes(cfg: DictConfig) -> bool:
@@ -46,23 +32,8 @@ def has_several_processes(cfg: DictConfig) -> bool:
 
 def rank(cfg: DictConfig) -> int:
     """Return this process's rank in its run, before Lightning knows it."""
-    return launcher_rank() if has_several_processes(cfg) else 0
-
-
-def check_world_size(world_size: int) -> None:
-    """Raise UserError if the launcher has started another number of processes than the trainer runs.
-
-    SLURM may start several runs of one process each (`srun -n8` with a seed per task), torchrun may not.
-    """
-    # in an interactive SLURM shell, Lightning starts the ranks itself
-    is_interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    slurm = os.environ.get("SLURM_NTASKS") if world_size > 1 and not is_interactive else None
-    launched = int(os.environ.get("WORLD_SIZE") or slurm or world_size)
-    if launched != world_size:
-        raise UserError(
-            f"the launcher has started {launched} processes, but the trainer runs {world_size}: give trainer=ddp with "
-            "trainer.devices and trainer.num_nodes that multiply to that number"
-        )
+    launched_as = launcher_rank()  # also of a run of one process: Lightning reads the variables, too
+    return launched_as if has_several_processes(cfg) else 0
 
 
 def all_gather(trainer: "L.Trainer", value: Any) -> list[Any]:

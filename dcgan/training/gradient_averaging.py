@@ -22,7 +22,9 @@ class GradientAveraging(DDPStrategy):
 
     def setup_distributed(self) -> None:
         """Connect the ranks. With several nodes, watch that none is lost."""
-        with exit_if_alone():
+        cluster = self.cluster_environment
+        assert cluster is not None
+        with exit_if_alone(f"{cluster.main_address}:{cluster.main_port}"):
             super().setup_distributed()
         if self.num_nodes > 1:
             self.watch = RankWatch()

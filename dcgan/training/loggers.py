@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard._pytorch_graph import graph
 from torch.utils.tensorboard.summary import hparams
 
+from dcgan.common.arg_checks import check_int
 from dcgan.gan import GAN
 from dcgan.models.forward_modes import eval_mode
 from dcgan.models.layers import layer_name
@@ -129,6 +130,7 @@ class TensorBoard(TensorBoardLogger, MediaLogger):
     """
 
     def __init__(self, flush_secs: int = 10) -> None:
+        check_int("logger.tensorboard.flush_secs", flush_secs, 1)
         self.flush_secs = flush_secs
 
     def start(self, run_dir: Path, resumed_step: int | None) -> None:

@@ -16,6 +16,7 @@ def check_plain_keys(cfg: DictConfig) -> None:
         check_int("max_epochs", cfg.max_epochs, 1)
     check_int("seed", cfg.seed, 0)
     check_int("jobs_per_gpu", cfg.jobs_per_gpu, 1)
+    check_int("trainer.num_nodes", cfg.trainer.get("num_nodes", 1), 1)
     if cfg.scheduler is not None and "steps" in cfg.scheduler:
         check_int("scheduler.steps", cfg.scheduler.steps, 1, optional=True)
     if not isinstance(cfg.cuda_graph, bool | None):

@@ -1,7 +1,6 @@
 """From a config to a finished run."""
 
 import logging
-import os
 import warnings
 from collections.abc import Iterable
 from functools import partial
@@ -23,7 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from dcgan.checkpoints.lightning_io import AtomicCheckpointIO
 from dcgan.common.cpu import CoreUsage
-from dcgan.common.distributed import check_world_size, exit_with_launcher, has_several_processes
+from dcgan.common.distributed import exit_with_launcher, has_several_processes
 from dcgan.common.errors import SweepError, UserError
 from dcgan.common.instantiate import (
     build,
@@ -33,6 +32,7 @@ from dcgan.common.instantiate import (
     require_callable,
     require_instance,
 )
+from dcgan.common.launcher import check_world_size, read_int
 from dcgan.data.datamodule import BaseDataModule
 from dcgan.data.pixel_range import PixelRange
 from dcgan.gan import GAN, OptimizerFactory, SchedulerFactory
@@ -243,7 +243,7 @@ def build_trainer(
     if gpu is not None:
         overrides["devices"] = [gpu]
     plugins: list[Any] = [AtomicCheckpointIO(resume.checkpoint if resume is not None else None)]
-    if not has_several_processes(cfg) and int(os.environ.get("SLURM_NTASKS", 1)) > 1:
+    if not has_several_processes(cfg) and (read_int("SLURM_NTASKS") or 1) > 1:
         plugins.append(LightningEnvironment())  # each task is a run of its own: not one rank of a SLURM job
     own = {
         "max_steps": cfg.max_steps * gan.optimizer_steps_per_step if cfg.max_steps is not None else -1,

@@ -10,8 +10,8 @@ from typing import Any
 import lightning as L
 import torch
 
-from dcgan.common.distributed import is_one_job
 from dcgan.common.errors import CollectiveError
+from dcgan.common.launcher import is_one_job
 from dcgan.training.lightning_internals import after_signal_registration
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
