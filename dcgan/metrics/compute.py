@@ -80,4 +80,4 @@ def measure_baseline(
     configs = {name: config[name] for name in metrics}
     key = [real.cache_key, data.limit, data.image_size, data.channels, data.mirrored, n, configs]
     shapes = dict.fromkeys(describe(metrics, real.spaces), ())
-    return {name: value.item() for name, value in load_or_compute("floor", key, shapes, compute).items()}
+    return {name: value.item() for name, value in load_or_compute("baseline", key, shapes, compute).items()}

@@ -39,6 +39,17 @@ def test_random_test_images_are_random_subset():
     assert sorted(sums) == sorted(expected)
 
 
+def test_baseline_is_of_random_training_images():
+    real = build_statistics()
+    few, more = real.extract_train_features(5), real.extract_train_features(40)
+    assert torch.equal(few.images, more.images[:5])
+    assert not torch.equal(few.images, real.train_images[:5])
+    every = real.extract_train_features(len(real.train_images))
+    assert sorted(every.images.flatten(1).sum(1)) == sorted(real.train_images.flatten(1).sum(1))
+    sums = {int(image.sum()): int(label) for image, label in zip(real.train_images, real.train_labels, strict=True)}
+    assert [sums[int(image.sum())] for image in few.images] == few.labels.tolist()
+
+
 def test_class_prior_is_share_of_training_labels():
     real = build_statistics()
     assert real.class_prior.sum().item() == pytest.approx(1)
