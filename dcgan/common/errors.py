@@ -50,9 +50,11 @@ def explain(error: BaseException) -> str | None:
 
 def find_reason(error: BaseException) -> str | None:
     message = str(error).strip()
+    key = message.rpartition("full_key: ")[2] if "full_key: " in message else ""
+    if isinstance(error, TypeError) and key:  # Hydra's own, such as for a wrong _partial_
+        return f"{first_line(error)} (config key {key})"
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         sentence = explain_construction(error.__cause__)
-        key = message.rpartition("full_key: ")[2] if "full_key: " in message else ""
         return f"{sentence} (config key {key})" if sentence and key else sentence
     if isinstance(error, UserError | CompactHydraException):
         return message
