@@ -8,7 +8,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from dcgan.checkpoints.safe_instantiate import trust
+from dcgan.checkpoints.safe_instantiate import reject_saved_keys, trust
 from dcgan.common import command
 from dcgan.common.arg_checks import check_int, check_number
 
@@ -27,6 +27,8 @@ def sample(cfg: DictConfig) -> None:
     name, overrides = job.runtime.choices["mode"], list(job.overrides.task)
     mode = build(cfg, "sampling_mode", SamplingMode)
     checkpoint = Path(cfg.checkpoint) if cfg.checkpoint else None
+    if checkpoint is not None:
+        reject_saved_keys(overrides)
     folder = checkpoint.parent if checkpoint is not None and checkpoint.exists() else Path()
     out = Path(cfg.out) if cfg.out is not None else folder / f"{name}.png"
     check_output_path(out, SUFFIXES)

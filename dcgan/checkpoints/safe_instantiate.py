@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from dcgan.common.config_tree import is_within
 from dcgan.common.errors import UserError, first_line
 from dcgan.common.instantiate import require_instance
+from dcgan.common.overrides import override_key
 
 T = TypeVar("T")
 
@@ -163,3 +165,11 @@ def use_local_data_keys(data: dict[str, Any], cfg: DictConfig) -> dict[str, Any]
     """Return a checkpoint's data config with the folders of this command's config."""
     local = {key: cfg.data[key] for key in LOCAL_DATA_KEYS if key in data and key in cfg.data}
     return {key: value for key, value in data.items() if key not in LOCAL_DATA_KEYS} | local
+
+
+def reject_saved_keys(overrides: Iterable[str]) -> None:
+    """Raise UserError if an override sets a key of the data or of the pixel range, which a checkpoint has."""
+    for key in map(override_key, overrides):
+        is_local = key.removeprefix("data.") in LOCAL_DATA_KEYS
+        if key == "discriminator_steps" or is_within(key, ["output"]) or (key.startswith("data.") and not is_local):
+            raise UserError(f"{key} is set by the checkpoint: omit it")

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from dcgan.checkpoints.io import name_file, read_checkpoint
-from dcgan.checkpoints.safe_instantiate import LOCAL_DATA_KEYS, safe_instantiate, use_local_data_keys
+from dcgan.checkpoints.safe_instantiate import reject_saved_keys, safe_instantiate, use_local_data_keys
 from dcgan.common.errors import UserError
 from dcgan.common.instantiate import build
 from dcgan.common.npy_files import read_npy
@@ -58,6 +58,7 @@ def checkpoint_target(cfg: DictConfig, overrides: list[str]) -> EvaluationTarget
         f"write samples with python -m dcgan.sample checkpoint={cfg.checkpoint} n=10000 out=samples.npy, then give "
         "samples=samples.npy",
     )
+    reject_saved_keys(overrides)
     checkpoint = read_checkpoint(path)
     with name_file(path):
         generator = generator_of_checkpoint(checkpoint, cfg.device)
@@ -104,8 +105,6 @@ def load_datamodule(path: Path, checkpoint: dict[str, Any], cfg: DictConfig, ove
         key, _, value = override.partition("=")
         if key == "data" and value != choice:
             raise UserError(f"{path} was trained on data={choice}, not on {value}: omit data=")
-        if key.startswith("data.") and key.removeprefix("data.") not in LOCAL_DATA_KEYS:
-            raise UserError(f"{key} is set by the checkpoint: omit it")
     with name_file(path):
         return safe_instantiate({"data": use_local_data_keys(config["data"], cfg)}, "data", BaseDataModule)
 

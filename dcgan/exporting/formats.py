@@ -45,7 +45,7 @@ def with_license(generator: TrainedGenerator, license_id: str | None) -> Trained
     """
     if license_id is None:
         return generator
-    if not LICENSE.fullmatch(license_id):
+    if not (isinstance(license_id, str) and LICENSE.fullmatch(license_id)):
         raise UserError(f"license must be an identifier such as apache-2.0 or cc-by-4.0, got {license_id!r}")
     return replace(generator, facts=generator.facts | {"license": license_id})
 

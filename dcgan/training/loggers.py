@@ -130,7 +130,7 @@ class TensorBoard(TensorBoardLogger, MediaLogger):
     """
 
     def __init__(self, flush_secs: int = 10) -> None:
-        check_int("logger.tensorboard.flush_secs", flush_secs, 1)
+        check_int("logger.tensorboard.flush_secs", flush_secs, 1, 86_400)
         self.flush_secs = flush_secs
 
     def start(self, run_dir: Path, resumed_step: int | None) -> None:

@@ -58,5 +58,6 @@ def test_checkpoint_is_evaluated_on_its_own_data_only(trained_run, dcgan_evaluat
     trained_run("max_steps=1")
     checkpoint = "checkpoint=run/checkpoints/last.ckpt"
     assert "was trained on data=mnist, not on kmnist" in dcgan_evaluate(checkpoint, "data=kmnist").err
-    assert "data.image_size is set by the checkpoint" in dcgan_evaluate(checkpoint, "data.image_size=32").err
+    for key in ("data.image_size=32", "~data.image_size", "output=sigmoid", "discriminator_steps=2"):
+        assert "is set by the checkpoint: omit it" in dcgan_evaluate(checkpoint, key).err
     assert dcgan_evaluate(checkpoint, "data=mnist", "evaluator=none").code == 0

@@ -21,6 +21,8 @@ def test_data_mode_shows_the_training_images_of_the_seed(dcgan_sample, plain_run
         assert picture.size == (5 * (32 * 3 + 2) + 2, 5 * (32 * 3 + 18 + 2) + 2)
     outcome = dcgan_sample(f"checkpoint={plain_run}", "mode=data", "data=digits", "out=d.png")
     assert "was trained on data=mnist, not on digits" in outcome.err
+    outcome = dcgan_sample(f"checkpoint={plain_run}", "data.image_size=32", "out=d.png")
+    assert "data.image_size is set by the checkpoint: omit it" in outcome.err
 
 
 def test_caption_of_a_training_image_is_its_label():
