@@ -12,6 +12,7 @@ import os
 import runpy
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -288,6 +289,41 @@ def run_forked(
         return subprocess.CompletedProcess(arguments, process.wait(timeout), *process.communicate(10))
     finally:
         process.kill_group()
+
+
+CLIENT = """#!{python} -S
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    server.sendall(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode() + b"\\n")
+    code, out, err = json.load(server.makefile())
+sys.stdout.write(out)
+sys.stderr.write(err)
+sys.exit(code)
+"""
+
+
+class RunForked(socketserver.StreamRequestHandler):
+    """Answers the requests of `CLIENT`."""
+
+    def handle(self) -> None:
+        arguments, folder, environment = json.loads(self.rfile.readline())
+        done = run_forked(*arguments, folder=Path(folder), **environment)
+        self.wfile.write(json.dumps([done.returncode, done.stdout, done.stderr]).encode())
+
+
+@contextmanager
+def forking_python(folder: Path) -> Iterator[None]:
+    """Write a command `python` into the folder. Within the context, it runs its arguments in a fork."""
+    address = str(folder / "socket")
+    (folder / "python").write_text(CLIENT.format(python=sys.executable, address=address))
+    (folder / "python").chmod(0o755)
+    with socketserver.UnixStreamServer(address, RunForked) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown()
 
 
 def free_port() -> int:

@@ -3,12 +3,13 @@
 import os
 import re
 import runpy
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+
+from tests.processes import forking_python
 
 DOCS = Path(__file__).parent.parent / "docs"
 SMALL = "max_steps=2 model.base_channels=4 data.batch_size=8"
@@ -41,8 +42,9 @@ def test_committed_notebook_has_the_pictures_and_no_errors(tour):
 def test_all_cells_run(tour, mnist_root, tmp_path, monkeypatch):
     book = tour["notebook"](re.sub(r"max_steps=\d+", SMALL, tour["PAGE"].read_text()))
     monkeypatch.setenv("DCGAN_DATA_DIR", str(mnist_root))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    NotebookClient(book, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with forking_python(tmp_path):
+        NotebookClient(book, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [(cell.source, output.get("text", "")) for cell in book.cells for output in cell.get("outputs", [])]
     assert [(source, text) for source, text in outputs if "error" in text.lower()] == []
     assert sum("run folder" in text for _, text in outputs) == tour["PAGE"].read_text().count("hydra.run.dir=")
