@@ -17,6 +17,7 @@ from dcgan.common.errors import UserError
 from dcgan.common.instantiate import build
 from dcgan.common.npy_files import read_npy
 from dcgan.data.datamodule import BaseDataModule
+from dcgan.metrics.real_images import random_indices
 from dcgan.runs.run_dir import run_dir_of
 from dcgan.sampling.locate import locate_checkpoint
 from dcgan.sampling.trained_generator import TrainedGenerator, generator_of_checkpoint
@@ -86,7 +87,7 @@ def samples_target(cfg: DictConfig, run_dir: Path, data_choice: str) -> Evaluati
         data=data,
         data_choice=data_choice,
         labels=lambda n: None,
-        generate=lambda n: images[:n].split(cfg.batch_size),
+        generate=lambda n: images[random_indices(len(images), n)].split(cfg.batch_size),  # they may be sorted by class
         run_dir=run_dir,
         step=0,
         output_prefix=f"{run_dir}/",

@@ -3,9 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from dcgan.common.errors import UserError
-from dcgan.evaluation.targets import read_samples
+from dcgan.evaluation.targets import read_samples, samples_target
+from tests.conftest import compose_config
 
 
 def random_pixels(*shape: int) -> np.ndarray:
@@ -21,6 +23,17 @@ def test_floats_are_read_as_pixels(tmp_path):
     pixels = random_pixels(16, 28, 28)
     images = read_samples(save(tmp_path, (pixels / 255).astype(np.float32)), 1, 28)
     assert torch.equal(images[:, 0], torch.from_numpy(pixels))
+
+
+def test_images_of_a_file_are_taken_at_random(tmp_path):
+    """A file may be sorted by class, and some metrics read a part of the images."""
+    pixels = np.arange(200, dtype=np.uint8)[:, None, None] * np.ones((28, 28), np.uint8)
+    cfg = OmegaConf.to_container(compose_config(), resolve=True)
+    cfg |= {"samples": str(save(tmp_path, pixels)), "batch_size": 50}
+    target = samples_target(OmegaConf.create(cfg), tmp_path, "mnist")
+    few, all_ = (torch.cat([*target.generate(n)])[:, 0, 0, 0].tolist() for n in (100, 200))
+    assert few == all_[:100] != [*range(100)]
+    assert sorted(all_) == [*range(200)]
 
 
 def test_color_images_are_read_with_channels_first_or_last(tmp_path):
