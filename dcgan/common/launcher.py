@@ -1,4 +1,4 @@
-"""What a launcher (torchrun, srun, Lightning, submitit) has told its processes in environment variables."""
+"""Environment variables by which a launcher (torchrun, srun, Lightning, submitit) tells each process its rank."""
 
 import os
 import socket
@@ -43,7 +43,7 @@ def slurm_tasks() -> int | None:
 def reject_stale_variables(num_nodes: int) -> None:
     """Raise UserError if variables of a launcher are set, but no launcher can have started this process.
 
-    They are left over in a shell, or the launcher was forgotten. torch would wait for ranks that nobody starts.
+    They are left over in a shell, or the launcher was forgotten. torch would wait for ranks that are never started.
     """
     rules = (
         ("RANK", ("MASTER_ADDR",), "torchrun"),
