@@ -35,9 +35,11 @@ docs: install ## build the documentation into site/; broken links and anchors ar
 gpu-check: install ## check and measure every GPU path on one GPU (eight minutes)
 	$(BIN)/python -m experiments.gpu.check
 
-torture: install ## kill runs of one and of two ranks 20 times each and compare them with uninterrupted ones
+torture: install ## kill three trainings and a search 20 times each and compare them with uninterrupted ones
 	$(BIN)/python -m tests.torture
 	$(BIN)/python -m tests.torture --steps 1000 trainer=ddp_cpu
+	$(BIN)/python -m tests.torture --pictures trainer=cpu optimizer=adamw scheduler=cosine augmentation=diffaugment
+	$(BIN)/python -m tests.torture --search --steps 600 trainer=cpu
 
 study: install ## run or complete a study of experiments/: make study NAME=upsampling (one to two hours)
 	$(BIN)/python -m experiments.study $(NAME) $(if $(SEEDS),--seeds $(SEEDS))

@@ -1,4 +1,4 @@
-"""`make torture`: kill a training at random and resume it, many times; it must end as an uninterrupted one.
+"""`make torture`: kill a training or a search at random and resume it, many times; it must end as an uninterrupted one.
 
 `python -m tests.torture --help` lists the options.
 """
@@ -18,7 +18,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dcgan.checkpoints.io import read_checkpoint
@@ -28,6 +30,8 @@ from tests.processes import ERR, PythonProcess, members
 
 EXIT_SECONDS = 60  # within which all processes of a killed job must end
 MAX_DELAY = 2.0  # seconds from the first sign of a training to its kill
+RUN = ["hydra.run.dir=run", "ckpt_path=auto"]
+SEARCH = ["-m", "search=fast", "hydra.sweeper.n_trials=6", "sweep.name=search", "checkpoints.best=true"]
 # small and fast, with all parts that have a state
 SETTINGS = [
     "data.limit=200", "data.batch_size=16", "model.base_channels=4", "model.hidden_width=32", "model.latent_dim=8",
@@ -46,10 +50,10 @@ class Report:
     slowest_exit: float = 0.0  # seconds from the kill of one process to the end of the others
 
 
-def start(folder: Path, overrides: list[str], kind: type[PythonProcess]) -> PythonProcess:
-    """Start the training in a process group of its own."""
-    arguments = ["-m", "dcgan.train", *overrides, "hydra.run.dir=run", "ckpt_path=auto"]
-    return kind(arguments, folder, OMP_NUM_THREADS="1")
+def run_folders(folder: Path) -> dict[str, Path]:
+    """Return the run folders in a folder: itself, that of a training, or one per trial of a search."""
+    paths = [folder, folder / "run", *sorted(folder.glob("runs/sweeps/*/trial_*"))]
+    return {str(path.relative_to(folder)): path for path in paths if (path / "metrics.csv").exists()}
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -57,33 +61,35 @@ def rows(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def modified_time(path: Path) -> int:
-    """Return the time of the last change in nanoseconds, 0 if there is no such file."""
-    return path.stat().st_mtime_ns if path.exists() else 0
+def modified_time(folder: Path, name: str) -> int:
+    """Return the time of the last change of a file of this name in nanoseconds, 0 if there is none."""
+    paths = (run / name for run in run_folders(folder).values())
+    return max((path.stat().st_mtime_ns for path in paths if path.exists()), default=0)
 
 
-def wait_for(path: Path, process: PythonProcess, seconds: float = 120) -> bool:
-    """Wait until the file changes. Return False if the process ends before."""
-    before, end = modified_time(path), time.monotonic() + seconds
-    while modified_time(path) == before:
+def wait_for(folder: Path, name: str, process: PythonProcess, seconds: float = 120) -> bool:
+    """Wait until a file of this name changes or is written. Return False if the process ends before."""
+    before, end = modified_time(folder, name), time.monotonic() + seconds
+    while modified_time(folder, name) == before:
         if process.poll() is not None:
             return False
-        assert time.monotonic() < end, f"the training has not written {path}"
+        assert time.monotonic() < end, f"the training has not written {name}"
         time.sleep(0.01)
     return True
 
 
-def is_saving(run: Path) -> bool:
-    return any(path.suffix == ".tmp" for path in (run / "checkpoints").glob(".*"))
+def is_saving(folder: Path) -> bool:
+    runs = run_folders(folder).values()
+    return any(path.suffix == ".tmp" for run in runs for path in (run / "checkpoints").glob(".*"))
 
 
-def kill(process: PythonProcess, run: Path, rng: random.Random, report: Report) -> None:
+def kill(process: PythonProcess, folder: Path, rng: random.Random, report: Report) -> None:
     """Send SIGKILL to a random rank, in half of the cases while a checkpoint is written. Wait until all ranks end."""
     victims = members(process.pid)
     victim = rng.choice(victims)
     if rng.random() < 0.5:
         end = time.monotonic() + 10
-        while not is_saving(run) and process.poll() is None and time.monotonic() < end:
+        while not is_saving(folder) and process.poll() is None and time.monotonic() < end:
             pass
     else:
         time.sleep(rng.uniform(0, MAX_DELAY))
@@ -94,50 +100,66 @@ def kill(process: PythonProcess, run: Path, rng: random.Random, report: Report) 
         assert time.monotonic() - killed_at < EXIT_SECONDS, f"processes {members(process.pid)} have not ended"
         time.sleep(0.05)
     report.slowest_exit = max(report.slowest_exit, time.monotonic() - killed_at)
-    activity = "saving" if is_saving(run) else "training"
+    activity = "saving" if is_saving(folder) else "training"
     report.kills[f"{activity}, rank {victims.index(victim)}" if len(victims) > 1 else activity] += 1
 
 
-def check_files(run: Path, report: Report) -> None:
-    """Raise UserError, AssertionError or ValueError unless all checkpoints, samples and the summary are complete."""
-    for path in (run / "checkpoints").glob("*.ckpt"):
-        read_checkpoint(path)
-        report.files_read += 1
-    for path in (run / "samples").glob("*.png"):
-        assert path.read_bytes().endswith(b"IEND\xaeB`\x82"), path
-        report.files_read += 1
-    if (run / "summary.json").exists():
-        json.loads((run / "summary.json").read_text())
+def check_files(folder: Path, report: Report) -> None:
+    """Raise UserError, AssertionError or ValueError unless all checkpoints, samples and summaries are complete."""
+    for run in run_folders(folder).values():
+        for path in (run / "checkpoints").glob("*.ckpt"):
+            read_checkpoint(path)
+            report.files_read += 1
+        for path in (run / "samples").glob("*.png"):
+            assert path.read_bytes().endswith(b"IEND\xaeB`\x82"), path
+            report.files_read += 1
+        if (run / "summary.json").exists():
+            json.loads((run / "summary.json").read_text())
+
+
+def newest_step(folder: Path) -> int:
+    """Return the step of the checkpoint that was written last, 0 if there is none."""
+    paths = [run / "checkpoints" / "last.ckpt" for run in run_folders(folder).values()]
+    path = max((path for path in paths if path.exists()), key=lambda path: path.stat().st_mtime_ns, default=None)
+    return 0 if path is None else read_checkpoint(path)["step"]
 
 
 def torture(
     folder: Path, kills: int, seed: int, overrides: list[str], kind: type[PythonProcess] = PythonProcess
 ) -> Report:
-    """Train in folder/run to the end, and kill the training `kills` times before.
+    """Run `dcgan.train OVERRIDES` in the folder to its end, and kill it `kills` times before.
 
     Raises:
         AssertionError: The training blocks or fails, or leaves an incomplete file.
     """
-    report, rng, run = Report(), random.Random(seed), folder / "run"
+    report, rng = Report(), random.Random(seed)
     while True:
-        process = start(folder, overrides, kind)
+        process = kind(["-m", "dcgan.train", *overrides], folder, OMP_NUM_THREADS="1")
         # kill after one of the next checkpoints, of which the first is at the start, or sometimes earlier
         n = 0 if rng.random() < 0.2 else rng.randint(1, 4)
-        signs = [run / "checkpoints" / "last.ckpt"] * n or [run / "metrics.csv"]
-        if report.kills.total() >= kills or not all(wait_for(sign, process) for sign in signs):
+        signs = ["checkpoints/last.ckpt"] * n or ["metrics.csv"]
+        if report.kills.total() >= kills or not all(wait_for(folder, sign, process) for sign in signs):
             break
-        kill(process, run, rng, report)
-        check_files(run, report)
-        last = run / "checkpoints" / "last.ckpt"
-        report.resumed_steps.append(read_checkpoint(last)["step"] if last.exists() else 0)
+        kill(process, folder, rng, report)
+        check_files(folder, report)
+        report.resumed_steps.append(newest_step(folder))
     assert process.wait(600) == 0, (folder / ERR).read_text()[-2000:]
-    check_files(run, report)
-    assert not list(run.rglob("*.tmp")), "a kill has left temporary files"
+    check_files(folder, report)
+    assert not list(folder.rglob("*.tmp")), "a kill has left temporary files"
     return report
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Return the checkpoint keys, files and curves that differ between two run folders."""
+    """Return the checkpoint keys, files and curves that differ between the runs in two folders."""
+    ones, others = run_folders(one), run_folders(other)
+    assert ones, f"there is no run in {one}"
+    different = [f"{name} exists once" for name in ones.keys() ^ others.keys()]
+    for name in ones.keys() & others.keys():
+        different += [str(Path(name, difference)) for difference in run_differences(ones[name], others[name])]
+    return different
+
+
+def run_differences(one: Path, other: Path) -> list[str]:
     different = []
     names = {path.name for run in (one, other) for path in (run / "checkpoints").iterdir()}
     for name in names:
@@ -185,6 +207,13 @@ def curves(run: Path) -> dict[str, list[tuple[int, str]]]:
     return {tag: [(event.step, repr(event.value)) for event in board.Scalars(tag)] for tag in tags}
 
 
+def write_pictures(folder: Path) -> None:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(300):
+        Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
@@ -193,10 +222,15 @@ def main() -> None:
     parser.add_argument(
         "overrides", nargs="*", default=["trainer=cpu"], help="of dcgan.train, such as trainer=ddp_cpu loss=hinge"
     )
+    parser.add_argument("--pictures", action="store_true", help="train on a folder of pictures instead of MNIST")
+    parser.add_argument("--search", action="store_true", help="kill a search of six trials instead of a training")
     args = parser.parse_args()
     os.environ.setdefault("DCGAN_DATA_DIR", str(PACKAGE.parent / "data"))
-    overrides = [*SETTINGS, f"max_steps={args.steps}", *args.overrides]
+    overrides = [*SETTINGS, f"max_steps={args.steps}", *args.overrides, *(SEARCH if args.search else RUN)]
     with tempfile.TemporaryDirectory() as name:
+        if args.pictures:
+            write_pictures(Path(name, "pictures"))
+            overrides += ["data=image_folder", f"data.root={name}/pictures", "data.image_size=32"]
         killed, uninterrupted = Path(name, "killed"), Path(name, "uninterrupted")
         for folder in (killed, uninterrupted):
             folder.mkdir()
@@ -207,12 +241,12 @@ def main() -> None:
         except (AssertionError, UserError, subprocess.TimeoutExpired) as error:
             print((killed / ERR).read_text()[-3000:], file=sys.stderr)
             sys.exit(f"failed: {error}")
-        different = differences(killed / "run", uninterrupted / "run")
+        different = differences(killed, uninterrupted)
         print(f"kills survived   {report.kills.total()}: {dict(report.kills)}")
         print(f"resumed at       steps {report.resumed_steps}")
         print(f"files read       {report.files_read}, all complete")
         print(f"slowest exit     {report.slowest_exit:.1f} s after a kill")
-        print(f"differences      {len(different)} from the uninterrupted run {different[:5] or ''}")
+        print(f"differences      {len(different)} from the uninterrupted one {different[:5] or ''}")
         print(f"took             {time.monotonic() - start_time:.0f} s")
         sys.exit(1 if different or report.kills.total() < args.kills else 0)
 
