@@ -138,7 +138,7 @@ class RealStatistics:
     def extract_train_features(self, n: int) -> ImageFeatures:
         """Return the features of n random training images at the generated images' size: the same ones for the same n.
 
-        MNIST's first 10,000 training images are farther from its test images than 10,000 random ones.
+        MNIST's first 10,000 training images have a higher Frechet distance to its test images than random ones.
         """
         indices = random_indices(len(self.train_images), n)
         labels = None if self.train_labels is None else self.train_labels[indices]

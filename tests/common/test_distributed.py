@@ -1,4 +1,4 @@
-"""What a run knows of its processes before Lightning does."""
+"""Number of processes and rank of a run, before Lightning knows them."""
 
 import pytest
 
