@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.gpu.results import append_row
 
-TINY = ["model.base_channels=4", "model.latent_dim=8", "model.hidden_width=16", "data.batch_size=8", "data.limit=512"]
+TINY = ["model.base_channels=4", "model.latent_dim=8", "hidden_width=16", "data.batch_size=8", "data.limit=512"]
 DRY_RUN_FACTOR = 3  # of all timeouts: the machine of a dry run may have few cores
 
 

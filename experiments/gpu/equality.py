@@ -34,6 +34,8 @@ CONFIGURATIONS = {
         f"scheduler.steps={STEPS}",
         "augmentation=diffaugment",
     ],
+    "lazy R1": [*SMALLER, "penalty=r1", "penalty.every=4"],
+    "residual, attention": ["experiment=r3gan", "model.attention_size=14"],
 }
 # nothing that does not affect the weights, and two rows of metrics
 OUTPUTS = [
