@@ -14,7 +14,7 @@ from matplotlib.image import imread
 
 from experiments.tables import FINISHED, Row
 
-LOG_SCALE_METRICS = ("test/frechet", "test/frechet_random_conv")
+LOG_SCALE_METRICS = ("test/frechet", "test/frechet_random_conv", "test/class_kl")
 LOG_SCALE_RATIO = 4  # of the largest to the smallest value, from which on their axis is logarithmic
 MAX_COLUMNS = 5  # images per row
 LEGEND_WIDTH = 2.8  # inches

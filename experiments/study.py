@@ -52,9 +52,10 @@ PLOTTED_METRICS = {
 }
 
 
-def sweep_files(study: str) -> list[str]:
-    """Return the study's sweeps as STUDY/FILE, without the suffix."""
-    return sorted(f"{study}/{path.stem}" for path in (HERE / study).glob("*.yaml"))
+def sweep_files(study: str = "*") -> list[str]:
+    """Return the sweeps of a study, or of all, as STUDY/FILE, without the suffix. Recipes are YAML files, too."""
+    paths = (path for path in HERE.glob(f"{study}/*.yaml") if "\nsweep:\n" in path.read_text())
+    return sorted(f"{path.parent.name}/{path.stem}" for path in paths)
 
 
 def sweep_configs(study: str) -> dict[str, DictConfig]:
@@ -120,9 +121,10 @@ def write_report(study: str, runs: list[Row], curves: list[Row], sweeps: dict[st
 
 
 def main() -> None:
-    studies = sorted({path.parent.name for path in HERE.glob("*/*.yaml")})
+    files = sweep_files()
+    studies = sorted({file.partition("/")[0] for file in files})
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=[*studies, *(sweep for study in studies for sweep in sweep_files(study))])
+    parser.add_argument("name", choices=[*studies, *files])
     parser.add_argument("--seeds", help="seeds instead of those of the sweeps, such as 3,4")
     parser.add_argument("--from-csv", action="store_true", help="run nothing, and use the runs in runs.csv")
     args = parser.parse_args()

@@ -141,7 +141,7 @@ def measure_target(
         values = measure(metrics, samples, real, report_progress)
         if probe is not None and target.networks is not None:
             report_progress("the probe")
-            probe_values, probe_baseline = probe(*target.networks, real, cfg.seed)
+            probe_values, probe_baseline = probe(*target.networks, real, cfg.seed, report_progress)
             values, baseline, specs = values | probe_values, baseline | probe_baseline, specs | probe.specs
     return samples, {name: Measurement(value, baseline[name], specs[name]) for name, value in values.items()}
 

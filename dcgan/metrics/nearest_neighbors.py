@@ -1,6 +1,6 @@
 """Exact nearest neighbors, in blocks: all pairs of 10,000 images would take gigabytes at once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -45,19 +45,19 @@ def nearest_distances(
     return torch.cat(distances), torch.cat(indices)
 
 
-def nearest_in_blocks(
+def nearest_in_growing_set(
     points: Float[Tensor, "n d"], blocks: Iterable[Float[Tensor, "_ d"]]
-) -> tuple[Float[Tensor, "n 2"], Int64[Tensor, " n"]]:
-    """Return what `nearest_distances` returns for all blocks of the others together."""
+) -> Iterator[tuple[int, Float[Tensor, "n 2"], Int64[Tensor, " n"]]]:
+    """Yield, after each block of the others, their number so far and what `nearest_distances` returns for them."""
     best = points.new_full((len(points), 2), float("inf"))
     best_index = torch.zeros(len(points), dtype=torch.int64, device=points.device)
-    start = 0
+    size = 0
     for block in blocks:
         distances, index = nearest_distances(points, block)
-        best_index = torch.where(distances[:, 0] < best[:, 0], start + index, best_index)
+        best_index = torch.where(distances[:, 0] < best[:, 0], size + index, best_index)
         best = torch.cat((best, distances), dim=1).topk(2, largest=False).values
-        start += len(block)
-    return best, best_index
+        size += len(block)
+        yield size, best, best_index
 
 
 def thumbnails(images: UInt8[Tensor, "n c h w"], channels: int, device: torch.device) -> Float[Tensor, "n d"]:
@@ -81,9 +81,11 @@ def nearest_images(
     channels = images.shape[1]
     blocks = (thumbnails(block, channels, device) for block in others.split(IMAGE_BLOCK_SIZE))
     points = thumbnails(images, channels, device)
+    if mirrored:
+        points = torch.cat((points, thumbnails(images.flip(3), channels, device)))
+    *_, (_, distances, indices) = nearest_in_growing_set(points, blocks)
     if not mirrored:
-        return nearest_in_blocks(points, blocks)
-    distances, indices = nearest_in_blocks(torch.cat((points, thumbnails(images.flip(3), channels, device))), blocks)
+        return distances, indices
     original, flipped = distances.chunk(2)
     original_index, flipped_index = indices.chunk(2)
     is_closer = flipped[:, 0] < original[:, 0]
