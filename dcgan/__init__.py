@@ -4,6 +4,8 @@
 >>> images = load_generator("mnist").sample(64, seed=0)  # or a run's checkpoint, an export, "hub:USER/NAME"
 """
 
+import sys
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,3 +23,15 @@ def __getattr__(name: str) -> Any:
     from dcgan.sampling import trained_generator
 
     return getattr(trained_generator, name)
+
+
+def _report_error(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Report an interrupt in one line, and any other error as Python does."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("error: interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
+if sys.argv[:1] == ["-m"]:  # Python is about to import a command, which catches interrupts itself once it runs
+    sys.excepthook = _report_error

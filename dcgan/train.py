@@ -67,6 +67,8 @@ def run_job(cfg: DictConfig, job: Any) -> dict[str, Any]:
     reject_other_kinds(cfg, command.CONF / "train.yaml")
     reject_unread_overrides(cfg, overrides, choices, READ_KEYS)
     check_plain_keys(cfg)
+    if choices["search"] and job.mode != RunMode.MULTIRUN:
+        raise UserError("a search is many trainings: add -m")
     trust(cfg.trusted)
     if has_several_processes(cfg):
         reject_stale_variables(cfg.trainer.get("num_nodes", 1))

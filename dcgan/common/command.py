@@ -29,6 +29,8 @@ COUNT_KEYS = ("max_steps", "max_epochs", "n", "steps", "data.limit", "metrics.n"
 def run(command: Callable[[], object], config_name: str) -> None:
     """Run a Hydra command on conf/<config_name>.yaml and report its errors as `fail` does."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors instead of printing a shortened traceback
+    if folder := os.environ.pop("DCGAN_DATA_DIR", ""):  # an empty one counts as none
+        os.environ["DCGAN_DATA_DIR"] = str(Path(folder).expanduser())  # which conf/ reads
     with lenient_output():
         try:
             command()

@@ -1,8 +1,11 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from dcgan.common.command import clean_override
+from dcgan.common.command import clean_override, run
 
 
 @pytest.mark.parametrize(
@@ -37,3 +40,21 @@ def test_run_folder_is_its_last_checkpoint(tmp_path):
 
 def test_tilde_is_the_home_folder():
     assert clean_override("data.root=~/pictures") == f"data.root='{Path.home() / 'pictures'}'"
+
+
+@pytest.mark.parametrize(("given", "used"), [("", None), ("~/sets", str(Path.home() / "sets")), ("sets", "sets")])
+def test_data_folder_of_the_environment(monkeypatch, given, used):
+    monkeypatch.setenv("DCGAN_DATA_DIR", given)
+    run(lambda: None, "train")
+    assert os.environ.get("DCGAN_DATA_DIR") == used
+
+
+def test_interrupt_of_imports_is_reported_in_one_line():
+    code = "import sys; sys.argv = ['-m']; import dcgan; raise {}"
+
+    def stderr(error: str) -> list[str]:
+        command = [sys.executable, "-c", code.format(error)]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stderr.splitlines()
+
+    assert stderr("KeyboardInterrupt") == ["error: interrupted"]
+    assert stderr("ValueError")[0].startswith("Traceback")

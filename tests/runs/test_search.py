@@ -435,3 +435,9 @@ def test_jobs_of_several_processes_are_rejected():
     """Their ranks could disagree about pruning."""
     with pytest.raises(SweepError, match="a search cannot run jobs of several processes: use trainer=gpu"):
         TrialReport("search.journal", 0).on_train_start(SimpleNamespace(world_size=2), None)
+
+
+def test_search_without_m_is_rejected(dcgan_train):
+    outcome = dcgan_train("search=fast", "hydra.run.dir=run")
+    assert (outcome.code, outcome.err) == (1, "error: a search is many trainings: add -m\n")
+    assert not Path("run").exists()
