@@ -72,6 +72,8 @@ def find_reason(error: BaseException) -> str | None:
     if type(error).__name__ == "MisconfigurationException":
         hint = ". trainer=cpu runs on every machine" if "backend" in message or "not available" in message else ""
         return f"the trainer cannot be set up: {message.rstrip('.')}{hint}"
+    if isinstance(error, ImportError) and "failed to map segment" in message:
+        return f"too little memory to load a library ({first_line(error)}): raise the limit of this shell (ulimit -v)"
     if isinstance(error, MemoryError) or "can't allocate memory" in message:
         return f"this machine has too little memory ({first_line(error)}): lower the batch size or the networks' sizes"
     return None
