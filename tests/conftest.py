@@ -31,6 +31,8 @@ from tests import fast_hydra
 from tests.hub_server import TOKEN, HubServer, serve_hub
 from tests.run_files import RUN
 
+# no bfloat16 in this process and those that it starts: trainer.precision=auto is 32-true on all machines
+os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
 REAL_DATA = Path(os.environ.get("DCGAN_DATA_DIR") or Path(__file__).parent.parent / "data")
 
 SMALL = ["model.base_channels=4", "model.latent_dim=8", "data.batch_size=8", "samples.n=4"]

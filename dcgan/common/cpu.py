@@ -1,4 +1,4 @@
-"""CPU cores: how many of them other programs use."""
+"""The CPU: whether it computes with bfloat16, and how many of its cores other programs use."""
 
 import os
 import time
@@ -6,6 +6,25 @@ from pathlib import Path
 
 MIN_SECONDS = 0.3  # Linux counts in hundredths of a second
 TICKS_PER_SECOND = 100
+
+
+CPU_INFO = Path("/proc/cpuinfo")
+BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
+
+
+def computes_bf16() -> bool:
+    """Return True if the CPU multiplies matrices of bfloat16 faster than those of float32.
+
+    ONEDNN_MAX_CPU_ISA, which keeps torch's library of convolutions from using such instructions, is respected.
+    """
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    if limit not in ("ALL", "DEFAULT") and "BF16" not in limit and "AMX" not in limit:
+        return False
+    try:
+        flags = next(line for line in CPU_INFO.read_text().splitlines() if line.startswith("flags"))
+    except (OSError, StopIteration):
+        return False
+    return bool(BF16_FLAGS & set(flags.split()))
 
 
 class CoreUsage:

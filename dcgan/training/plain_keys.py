@@ -4,7 +4,7 @@ from omegaconf import DictConfig
 
 from dcgan.common.arg_checks import check_int
 
-PRECISIONS = ("32-true", "bf16-mixed")
+PRECISIONS = ("auto", "32-true", "bf16-mixed")
 STRATEGIES = ("auto", "ddp")
 
 

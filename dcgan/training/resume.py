@@ -138,7 +138,7 @@ def resumed_config(
     change_learning_rates(saved, cfg, given)
 
     precision = checkpoint["config"]["trainer"]["precision"]
-    if "trainer.precision" not in given:
+    if "trainer.precision" not in given or saved.trainer.precision == "auto":
         saved.trainer.precision = precision
     elif saved.trainer.precision != precision:
         note(rank(cfg) == 0, f"{saved.trainer.precision} after {precision}")

@@ -21,7 +21,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from dcgan.checkpoints.lightning_io import AtomicCheckpointIO
-from dcgan.common.cpu import CoreUsage
+from dcgan.common.cpu import CoreUsage, computes_bf16
+from dcgan.common.device import resolve_device
 from dcgan.common.distributed import exit_with_launcher, has_several_processes
 from dcgan.common.errors import SweepError, UserError
 from dcgan.common.instantiate import (
@@ -92,6 +93,7 @@ def train(
             check_plain_keys(cfg)  # again: a resumed config has values of the checkpoint
             if resume is not None:
                 check_networks(resume)
+            cfg.trainer.precision = choose_precision(cfg.trainer)
             reject_excess(cfg)
             L.seed_everything(cfg.seed, verbose=False)  # for the initial weights
             gan, data = build_gan(cfg), build(cfg, "data", BaseDataModule)
@@ -229,6 +231,14 @@ def scheduler_factories(cfg: DictConfig) -> tuple[SchedulerFactory, SchedulerFac
         return scheduler
 
     return partial(create, "scheduler.discriminator"), partial(create, "scheduler.generator")
+
+
+def choose_precision(trainer: DictConfig) -> str:
+    """Return the trainer's precision; for auto, bf16-mixed on a CPU that computes with bfloat16, else 32-true."""
+    if trainer.precision != "auto":
+        return trainer.precision
+    on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and resolve_device("auto").type == "cpu")
+    return "bf16-mixed" if on_cpu and computes_bf16() else "32-true"
 
 
 def build_trainer(

@@ -35,7 +35,7 @@ from tests.run_files import RUN, different_tensors, weights, write_grey_pictures
         (["samples.steps=5"], "samples.steps must be a list, got 5"),
         (["samples.n=0"], "samples.n must be an integer >= 1, got 0"),
         (["+model.foo=1"], "unexpected keyword argument 'foo' (config key model)"),
-        (["trainer.precision=bf16-true"], "trainer.precision must be one of 32-true, bf16-mixed, got 'bf16-true'"),
+        (["trainer.precision=bf16-true"], "trainer.precision must be one of auto, 32-true, bf16-mixed, got"),
         (["trainer.strategy=fsdp"], "trainer.strategy must be one of auto, ddp, got 'fsdp'"),
         (["health.action=rollback"], "health.action must be one of warn, stop, got 'rollback'"),
         (["data.batch_size=1"], "data.batch_size must be at least 2 with batch norm"),

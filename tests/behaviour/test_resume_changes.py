@@ -89,6 +89,23 @@ def test_changed_precision_is_noted_and_a_changed_number_of_images_rejected(dcga
     assert "the checkpoint was made with 64 training images, now there are 60: give it the same data" in outcome.err
 
 
+@pytest.mark.parametrize("precision", [(), ("trainer.precision=auto",)])
+def test_automatic_precision_is_kept_on_another_cpu(dcgan_train, monkeypatch, precision):
+    def set_bf16(available: bool) -> None:
+        for module in ("training.run", "training.callbacks.progress_bar"):
+            monkeypatch.setattr(f"dcgan.{module}.computes_bf16", lambda: available)
+
+    set_bf16(True)
+    outcome = dcgan_train(*TINY, *RUN, "max_steps=1", "hydra.run.dir=run", "trainer.precision=auto")
+    assert "cpu x 1, bf16-mixed" in outcome.out
+    assert "precision  " not in outcome.out
+    set_bf16(False)
+    outcome = dcgan_train("ckpt_path=run/checkpoints/last.ckpt", "max_steps=2", *precision)
+    assert "cpu x 1, bf16-mixed" in outcome.out
+    assert "this CPU has no bfloat16: trainer.precision=32-true is faster here" in outcome.out
+    assert json.loads(Path("run/summary.json").read_text())["config"]["trainer"]["precision"] == "bf16-mixed"
+
+
 def test_changed_images_are_rejected(dcgan_train, mnist_root, trained_run):
     trained_run("max_steps=1")
     path = Path(shutil.copytree(mnist_root, "other")) / "MNIST" / "raw" / "train-images-idx3-ubyte"

@@ -1,7 +1,7 @@
 import pytest
 
 from dcgan.common import cpu
-from dcgan.common.cpu import CoreUsage, thread_advice
+from dcgan.common.cpu import CoreUsage, computes_bf16, thread_advice
 
 
 @pytest.fixture
@@ -51,3 +51,25 @@ def test_own_work_is_not_that_of_others(monkeypatch):
         pass
     assert usage.busy_seconds() - before >= 0.05
     assert 0 <= usage.by_others() <= len(usage.cores)
+
+
+@pytest.mark.parametrize(
+    ("flags", "limit", "expected"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16\n", None, True),
+        ("flags\t\t: fpu amx_bf16 amx_tile\n", "all", True),
+        ("flags\t\t: fpu amx_bf16 amx_tile\n", "AVX512_CORE_AMX", True),
+        ("flags\t\t: fpu amx_bf16 avx512_bf16\n", "AVX2", False),
+        ("flags\t\t: fpu avx512f bf16\n", None, False),
+        ("processor\t: 0\n", None, False),  # another architecture
+        (None, None, False),  # no such file
+    ],
+)
+def test_computes_bf16(tmp_path, monkeypatch, flags, limit, expected):
+    monkeypatch.setattr(cpu, "CPU_INFO", tmp_path / "cpuinfo")
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}")
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    if limit is not None:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert computes_bf16() == expected

@@ -10,7 +10,7 @@ from tests.conftest import TINY, compose_config
         ("max_steps=0", "max_steps must be an integer >= 1, got 0"),
         ("max_epochs=a", "max_epochs must be an integer >= 1, got 'a'"),
         ("cuda_graph=1", "cuda_graph must be true, false or null, got 1"),
-        ("trainer.precision=16", "trainer.precision must be one of 32-true, bf16-mixed, got 16"),
+        ("trainer.precision=16", "trainer.precision must be one of auto, 32-true, bf16-mixed, got 16"),
     ],
 )
 def test_invalid_values_are_rejected(override, sentence):

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from dcgan.common.cpu import CoreUsage, thread_advice
+from dcgan.common.cpu import CoreUsage, computes_bf16, thread_advice
 from dcgan.gan import GAN
 from dcgan.models.layers import count_parameters
 from dcgan.training.callbacks.metrics_logger import MetricsLogger
@@ -22,6 +22,13 @@ from dcgan.training.cuda_graph import CUDAGraphGAN
 
 REFRESH_SECONDS = 0.25
 LINE_SECONDS = 10  # between lines, which replace the bar if the output is not a terminal
+
+
+# on a CPU: for a precision, and whether the CPU computes with bfloat16
+PRECISION_ADVICE = {
+    ("32-true", True): "this CPU trains faster with trainer.precision=auto: bf16-mixed",
+    ("bf16-mixed", False): "this CPU has no bfloat16: trainer.precision=32-true is faster here",
+}
 
 
 def shorten_path(path: Path) -> str:
@@ -42,6 +49,7 @@ def print_summary(trainer: L.Trainer, gan: GAN, usage: CoreUsage) -> None:
         "training": f"{choices['loss']} loss on {choices['data']}, seed {gan.seed}",
         "augmentation": gan.augmentation.description,
         "device": f"{trainer.strategy.root_device.type} x {trainer.world_size}, {trainer.precision}{tf32}{graph}",
+        "precision": PRECISION_ADVICE.get((trainer.precision, computes_bf16()), "") if on_cpu else "",
         "run folder": shorten_path(context.run_dir),
         "threads": thread_advice(torch.get_num_threads(), usage) if on_cpu else "",
     }
