@@ -52,6 +52,7 @@ def test_color_images_are_read_with_channels_first_or_last(tmp_path):
             "must be N x 28 x 28 or N x 1 x 28 x 28, got 5 x 1 x 32 x 32: give data.image_size=",
         ),
         (random_pixels(5, 28, 28, 3), "must be N x 28 x 28"),
+        (random_pixels(5, 28, 32), "crop or resize them to squares"),
         (random_pixels(28, 28), "must be N x 28 x 28"),
         (np.full((5, 28, 28), np.nan, np.float32), "there are NaN or infinite pixels"),
         (np.full((5, 28, 28), -0.5, np.float32), "must be in [0, 1], got [-0.5, -0.5]"),

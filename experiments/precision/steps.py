@@ -1,0 +1,67 @@
+"""Time training steps in float32 and in bf16-mixed, in turns: `python -m experiments.precision.steps` (five minutes).
+
+One thread. Writes steps.csv.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from experiments.bench import (
+    build_standalone_gan,
+    infinite_batches,
+    print_results,
+    repeat_in_turns,
+    start_benchmark,
+    write_results,
+)
+from experiments.configs import compose_config
+from experiments.tables import Row
+
+HERE = Path(__file__).parent
+ROUNDS = 15
+CONFIGS = {
+    "experiment=fast": ["experiment=fast"],
+    "the defaults": [],
+    "64 x 64 pixels, batch 64": ["data.image_size=64", "data.batch_size=64"],
+}
+
+
+def step_timer(overrides: list[str], bf16: bool) -> Callable[[], float]:
+    """Return a function that makes a training step and returns its seconds."""
+    config = compose_config(*overrides)
+    gan, batches = build_standalone_gan(config), infinite_batches(config)
+
+    def step() -> float:
+        batch = next(batches)
+        started = time.perf_counter()
+        # as Lightning's plugin for bf16-mixed
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16, cache_enabled=False):
+            gan.training_step(batch, 0)
+        return time.perf_counter() - started
+
+    return step
+
+
+def main() -> None:
+    start_benchmark(threads=1)
+    rows: list[Row] = []
+    for name, overrides in CONFIGS.items():
+        timers = {bf16: step_timer(overrides, bf16) for bf16 in (False, True)}
+        seconds = repeat_in_turns(timers, ROUNDS, warm_up_rounds=2)
+        ratios = [slow / fast for slow, fast in zip(*seconds.values(), strict=True)]
+        low, _, high = statistics.quantiles(ratios, n=4)
+        milliseconds = {bf16: f"{1000 * statistics.median(times):.1f}" for bf16, times in seconds.items()}
+        rows.append(
+            {"config": name, "float32_ms": milliseconds[False], "bf16_ms": milliseconds[True]}
+            | {"ratio": f"{statistics.median(ratios):.2f}", "quartiles": f"{low:.2f} to {high:.2f}"}
+        )
+        write_results(HERE / "steps.csv", rows)
+    print_results(rows)
+
+
+if __name__ == "__main__":
+    main()
