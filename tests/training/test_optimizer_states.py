@@ -68,6 +68,12 @@ def test_schedule_ends_with_the_run(dcgan_train, scheduler):
     assert rates == sorted(rates, reverse=True)
 
 
+def test_warm_up_ends_at_the_optimizers_rate(dcgan_train):
+    dcgan_train(*QUICK, "scheduler=warm_up", "scheduler.steps=4", "max_steps=6", "hydra.run.dir=run")
+    rates = [float(row["train/lr_d"]) for row in rows()]
+    assert rates == pytest.approx([2e-4 * (0.01 + 0.99 * step / 4) for step in (1, 2, 3)] + 3 * [2e-4])
+
+
 def test_changed_rate_scales_the_rest_of_a_schedule(dcgan_train):
     dcgan_train(*QUICK, "scheduler=linear", "scheduler.steps=8", "max_steps=4", "hydra.run.dir=run")
     outcome = dcgan_train(
