@@ -42,13 +42,13 @@ def reject_excess(cfg: DictConfig) -> None:
 
 def required_memory(cfg: DictConfig) -> int:
     """Return a lower bound of the bytes of a step: parameters and what the update of G keeps for its gradient."""
-    kept: dict[int, Tensor] = {}
+    kept: dict[int, torch.UntypedStorage] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor
-        return tensor
+    def keep(tensor: Tensor) -> None:  # not the tensor: its graph holds this function, and would never be freed
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
 
-    with dry_run(MAX_CALLS) as cost, saved_tensors_hooks(keep, lambda tensor: tensor):
+    with dry_run(MAX_CALLS) as cost, saved_tensors_hooks(keep, lambda _: None):
         try:
             networks = build(cfg, "model", BaseGenerator), build(cfg, "discriminator", BaseDiscriminator)
             generate_and_judge(*networks, cfg.data.batch_size)
@@ -57,7 +57,7 @@ def required_memory(cfg: DictConfig) -> int:
                 raise UserError("a network has too many layers: lower their number") from error
             return 0  # the real networks report it, unless they only cannot be built without memory
     # mixed precision keeps half of the bytes
-    activations = sum(tensor.nbytes for tensor in kept.values()) // 2
+    activations = sum(storage.nbytes() for storage in kept.values()) // 2
     return PROCESS_BYTES + BYTES_PER_PARAMETER * sum(map(count_parameters, networks)) + activations
 
 

@@ -1,5 +1,7 @@
 """Runs that the machine cannot do are rejected before anything gets memory."""
 
+import gc
+
 import pytest
 import torch
 
@@ -55,3 +57,13 @@ def test_estimate_changes_nothing():
     assert torch.equal(torch.get_rng_state(), state)
     assert all(p.device.type == "cpu" for p in build_gan(*TINY, *config).parameters())
     run_steps(build_gan(*TINY, *config), torch.rand(8, 1, 28, 28))
+
+
+def test_estimate_keeps_nothing_in_memory():
+    def n_tensors() -> int:
+        gc.collect()
+        return sum(issubclass(type(value), torch.Tensor) for value in gc.get_objects())
+
+    before = n_tensors()
+    required_memory(compose_config(*TINY))
+    assert n_tensors() == before
