@@ -54,7 +54,7 @@ PLOTTED_METRICS = {
 
 def sweep_files(study: str = "*") -> list[str]:
     """Return the sweeps of a study, or of all, as STUDY/FILE, without the suffix. Recipes are YAML files, too."""
-    paths = (path for path in HERE.glob(f"{study}/*.yaml") if "\nsweep:\n" in path.read_text())
+    paths = (path for path in HERE.glob(f"{study}/*.yaml") if "\nsweep:" in path.read_text())
     return sorted(f"{path.parent.name}/{path.stem}" for path in paths)
 
 

@@ -18,7 +18,7 @@ from experiments import runs, study
 from experiments.tables import read_rows
 from tests.conftest import options_with
 
-SWEEPS = sorted(str(path.relative_to(study.HERE).with_suffix("")) for path in study.HERE.glob("*/*.yaml"))
+SWEEPS = study.sweep_files()
 
 
 def composed(sweep: str, *overrides: str):
