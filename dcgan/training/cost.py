@@ -43,12 +43,14 @@ def reject_excess(cfg: DictConfig) -> None:
 def required_memory(cfg: DictConfig) -> int:
     """Return a lower bound of the bytes of a step: parameters and what the update of G keeps for its gradient."""
     kept: dict[int, torch.UntypedStorage] = {}
+    nothing = torch.empty(0)
 
-    def keep(tensor: Tensor) -> None:  # not the tensor: its graph holds this function, and would never be freed
+    def keep(tensor: Tensor) -> Tensor:  # not the tensor: its graph holds this function, and would never be freed
         storage = tensor.untyped_storage()
         kept[storage._cdata] = storage
+        return nothing
 
-    with dry_run(MAX_CALLS) as cost, saved_tensors_hooks(keep, lambda _: None):
+    with dry_run(MAX_CALLS) as cost, saved_tensors_hooks(keep, lambda tensor: tensor):
         try:
             networks = build(cfg, "model", BaseGenerator), build(cfg, "discriminator", BaseDiscriminator)
             generate_and_judge(*networks, cfg.data.batch_size)
