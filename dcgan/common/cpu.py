@@ -6,8 +6,6 @@ from pathlib import Path
 
 MIN_SECONDS = 0.3  # Linux counts in hundredths of a second
 TICKS_PER_SECOND = 100
-
-
 CPU_INFO = Path("/proc/cpuinfo")
 BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
 

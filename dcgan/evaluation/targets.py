@@ -127,14 +127,12 @@ def read_samples(path: Path, channels: int, size: int) -> UInt8[Tensor, "n c h w
     if array.shape[1:] != (channels, size, size):
         other = f"N x {size} x {size}" if channels == 1 else f"N x {size} x {size} x {channels}"
         is_oblong = array.ndim == 4 and len(set(array.shape[1:])) == 3
+        advice = (
+            "crop or resize them to squares" if is_oblong else "give data.image_size=, or data= for another data set"
+        )
         raise UserError(
             f"the images in {path} must be {other} or N x {channels} x {size} x {size}, got "
-            f"{' x '.join(map(str, array.shape))}: "
-            + (
-                "crop or resize them to squares"
-                if is_oblong
-                else "give data.image_size=, or data= for another data set"
-            )
+            f"{' x '.join(map(str, array.shape))}: {advice}"
         )
     if len(array) == 0:
         raise UserError(f"there is no image in {path}: the array is empty")

@@ -134,8 +134,17 @@ def load_judge(name: str, device: torch.device, by_channel: bool = False) -> Jud
     path = judge_path(name)
     if not path.exists():
         raise MissingJudgeError(f"there is no judge for {name} yet")
+    return read_judge(path, device, by_channel, SHIPPED_SHA256.get(name))
+
+
+def read_judge(path: Path, device: torch.device, by_channel: bool = False, shipped_sha256: str | None = None) -> Judge:
+    """Return the judge in a file of `train_judge`.
+
+    Raises:
+        UserError: The file is damaged, or does not have the digest `shipped_sha256`.
+    """
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    if name in SHIPPED_SHA256 and sha256 != SHIPPED_SHA256[name]:
+    if shipped_sha256 not in (None, sha256):
         raise UserError(f"{path} is not the judge of this version: reinstall dcgan")
     try:
         tensors, facts = load_tensors(path)

@@ -11,7 +11,6 @@ modes and KL divergence by each judge.
 """
 
 import argparse
-import hashlib
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -22,18 +21,17 @@ from jaxtyping import UInt8
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from dcgan.common.cache import load_tensors
 from dcgan.data.datamodule import BaseDataModule
 from dcgan.metrics.base import Metric
 from dcgan.metrics.classes import ClassBalance, Modes
 from dcgan.metrics.compute import measure
 from dcgan.metrics.distances import FrechetDistance
-from dcgan.metrics.judge import Judge, judge_path
+from dcgan.metrics.judge import Judge, judge_path, read_judge
 from dcgan.metrics.prdc import Coverage
 from dcgan.metrics.random_conv import RandomConv
 from dcgan.metrics.real_images import RealStatistics, random_indices
 from dcgan.metrics.sliced_wasserstein import SlicedWasserstein
-from dcgan.sampling.base import SampleSource
+from dcgan.sampling.trained_generator import load_generator
 from experiments.bench import CPU, start_benchmark, write_results
 from experiments.configs import compose_config
 from experiments.tables import Row
@@ -47,12 +45,7 @@ REAL = "real training images"
 def load_judges(by_channel: bool) -> dict[str, Judge]:
     """Return the shipped judge and those in runs/judges, by the names of their files."""
     paths = {"shipped": judge_path("MNIST")} | {path.stem: path for path in sorted(JUDGES.glob("*.safetensors"))}
-    judges = {}
-    for name, path in paths.items():
-        tensors, facts = load_tensors(path)
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        judges[name] = Judge(tensors, {**facts, "sha256": sha256}, CPU, by_channel)
-    return judges
+    return {name: read_judge(path, CPU, by_channel) for name, path in paths.items()}
 
 
 def load_data(option: str) -> BaseDataModule:
@@ -65,14 +58,15 @@ def image_sets(checkpoints: list[Path], real: RealStatistics, n: int) -> Iterato
     """Return as many real images as samples, and the samples of each generator."""
     yield REAL, real.data.resize(real.train_images[random_indices(len(real.train_images), n)])
     for path in checkpoints:
-        generator = SampleSource(path, "cpu", 500).generator
+        generator = load_generator(path, "cpu")
         yield name_of(path), torch.cat(list(generator.generate(generator.z(n, 0), generator.labels(n, 0))))
 
 
 def name_of(path: Path) -> str:
     """Return the name of the run that a checkpoint or an export belongs to."""
-    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    return run.name if path.parts[1:] else str(path)
+    if path.parent == Path():
+        return str(path)  # of a pretrained model
+    return (path.parent.parent if path.parent.name == "checkpoints" else path.parent).name
 
 
 def compare_distances(checkpoints: list[Path]) -> list[Row]:

@@ -23,7 +23,6 @@ from dcgan.training.cuda_graph import CUDAGraphGAN
 REFRESH_SECONDS = 0.25
 LINE_SECONDS = 10  # between lines, which replace the bar if the output is not a terminal
 
-
 # on a CPU: for a precision, and whether the CPU computes with bfloat16
 PRECISION_ADVICE = {
     ("32-true", True): "this CPU trains faster with trainer.precision=auto: bf16-mixed",
