@@ -25,7 +25,7 @@ from dcgan.metrics.compute import load_real_statistics
 from dcgan.metrics.distances import FrechetDistance
 from dcgan.metrics.judge import JudgeFeatures
 from dcgan.sampling.trained_generator import sample_latents
-from dcgan.training.run import build_gan
+from dcgan.training.run import build_gan, choose_precision
 from experiments.configs import compose_config
 from experiments.cuda_graphs import record_graph, synchronize
 from experiments.tables import Row, write_rows
@@ -62,15 +62,39 @@ def start_benchmark(threads: int | None = None, device: torch.device = CPU) -> N
     machine_info(device)
 
 
-def build_standalone_gan(config: DictConfig, device: torch.device = CPU) -> GAN:
-    """Build the networks and optimizers of a config. Their `training_step` works without a Trainer."""
+class StandaloneGAN(GAN):
+    """A GAN whose `training_step` works without a Trainer. Made of a GAN by `build_standalone_gan`."""
+
+    max_steps: int | None
+
+    def start(self, max_steps: int | None) -> None:
+        """Build the optimizers, and the schedulers of a run of `max_steps`."""
+        self.max_steps = max_steps
+        self.own_optimizers, self.own_schedulers = self.configure_optimizers()
+
+    @property
+    def total_steps(self) -> int:
+        assert self.max_steps is not None, "a scheduler needs max_steps"
+        return self.max_steps
+
+    def optimizers(self, use_pl_optimizer: bool = True) -> Any:
+        return self.own_optimizers
+
+    def lr_schedulers(self) -> Any:
+        return self.own_schedulers
+
+    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        loss.backward()
+
+
+def build_standalone_gan(config: DictConfig, device: torch.device = CPU) -> StandaloneGAN:
+    """Build the networks, optimizers and schedulers of a config. Their `training_step` works without a Trainer."""
     torch.manual_seed(config.seed)
     config = config.copy()
     config.cuda_graph = False  # which needs a Trainer
     gan: Any = build_gan(config).to(device)
-    optimizers, _ = gan.configure_optimizers()
-    gan.optimizers = lambda: optimizers
-    gan.manual_backward = lambda loss: loss.backward()
+    gan.__class__ = StandaloneGAN
+    gan.start(config.max_steps)
     return gan
 
 
@@ -110,10 +134,14 @@ class RecordedStep:
             self.gan.ema.update(self.gan.generator, self.ema_weight)
 
 
-def build_step(config: DictConfig, device: torch.device) -> tuple[GAN, Step]:
-    """Build a standalone GAN, and return it with its training step: on a GPU, a CUDA graph."""
+def build_step(config: DictConfig, device: torch.device = CPU) -> tuple[GAN, Step]:
+    """Build a standalone GAN, and return it with its training step: on a GPU, a CUDA graph in float32."""
     gan = build_standalone_gan(config, device)
-    return gan, RecordedStep(gan) if device.type == "cuda" else gan.training_step
+    if device.type == "cuda":
+        return gan, RecordedStep(gan)
+    bf16 = choose_precision(config.trainer) == "bf16-mixed"
+    # as Lightning's plugin for bf16-mixed
+    return gan, torch.autocast("cpu", torch.bfloat16, enabled=bf16, cache_enabled=False)(gan.training_step)
 
 
 def infinite_batches(config: DictConfig, device: torch.device = CPU) -> Batches:
@@ -207,11 +235,18 @@ class TimedTraining:
 
 
 class FrechetEvaluator:
-    """The Frechet distance between n samples and MNIST's test images, with the shipped judge on the device."""
+    """The Frechet distance between n samples and the test images, with the shipped judge on the device.
 
-    def __init__(self, n: int, device: torch.device = CPU) -> None:
+    Args:
+        n: Number of samples.
+        device: Where the distance is computed.
+        data: The config of the data; None: MNIST.
+    """
+
+    def __init__(self, n: int, device: torch.device = CPU, data: DictConfig | None = None) -> None:
         self.n, self.device = n, device
-        self.real = load_real_statistics(instantiate(compose_config().data), {"judge": JudgeFeatures}, device)
+        data = compose_config().data if data is None else data
+        self.real = load_real_statistics(instantiate(data), {"judge": JudgeFeatures}, device)
         assert len(self.real.test)  # compute its features now, not during the first evaluation
 
     def __call__(self, sample: Callable[[Tensor], Tensor], generator: Any, seed: int) -> float:

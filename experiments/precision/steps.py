@@ -8,10 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from experiments.bench import (
-    build_standalone_gan,
+    build_step,
     infinite_batches,
     print_results,
     repeat_in_turns,
@@ -30,33 +28,31 @@ CONFIGS = {
 }
 
 
-def step_timer(overrides: list[str], bf16: bool) -> Callable[[], float]:
+def step_timer(overrides: list[str], precision: str) -> Callable[[], float]:
     """Return a function that makes a training step and returns its seconds."""
-    config = compose_config(*overrides)
-    gan, batches = build_standalone_gan(config), infinite_batches(config)
+    config = compose_config(*overrides, f"trainer.precision={precision}")
+    (_, step), batches = build_step(config), infinite_batches(config)
 
-    def step() -> float:
+    def timed_step() -> float:
         batch = next(batches)
         started = time.perf_counter()
-        # as Lightning's plugin for bf16-mixed
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16, cache_enabled=False):
-            gan.training_step(batch, 0)
+        step(batch, 0)
         return time.perf_counter() - started
 
-    return step
+    return timed_step
 
 
 def main() -> None:
     start_benchmark(threads=1)
     rows: list[Row] = []
     for name, overrides in CONFIGS.items():
-        timers = {bf16: step_timer(overrides, bf16) for bf16 in (False, True)}
+        timers = {precision: step_timer(overrides, precision) for precision in ("32-true", "bf16-mixed")}
         seconds = repeat_in_turns(timers, ROUNDS, warm_up_rounds=2)
         ratios = [slow / fast for slow, fast in zip(*seconds.values(), strict=True)]
         low, _, high = statistics.quantiles(ratios, n=4)
-        milliseconds = {bf16: f"{1000 * statistics.median(times):.1f}" for bf16, times in seconds.items()}
+        float32_ms, bf16_ms = (f"{1000 * statistics.median(times):.1f}" for times in seconds.values())
         rows.append(
-            {"config": name, "float32_ms": milliseconds[False], "bf16_ms": milliseconds[True]}
+            {"config": name, "float32_ms": float32_ms, "bf16_ms": bf16_ms}
             | {"ratio": f"{statistics.median(ratios):.2f}", "quartiles": f"{low:.2f} to {high:.2f}"}
         )
         write_results(HERE / "steps.csv", rows)

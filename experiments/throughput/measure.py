@@ -5,7 +5,8 @@ The results are medians over the rounds; ratios are within a round. Evaluations 
 `experiments/metrics` times them.
 
 `python -m experiments.throughput.measure [--rounds N] [--turns N] [overrides]` measures any configuration, and
-`--scaling` how the cost grows. `--device cuda` runs both on a GPU.
+`--scaling` how the cost grows. `--device cuda` runs both on a GPU. `--original dcgan/main.py`, the script of
+github.com/pytorch/examples, adds it: at 64 x 64 pixels its networks are the default ones.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from dcgan.common.cpu import computes_bf16
 from experiments.bench import (
     CPU,
     add_device_argument,
@@ -28,11 +30,12 @@ from experiments.bench import (
 )
 from experiments.configs import compose_config
 from experiments.tables import Row
-from experiments.throughput.turns import Variant, format_median, train_in_turns
+from experiments.throughput.turns import WARM_UP_STEPS, Variant, format_median, train_in_turns
 
 HERE = Path(__file__).parent
 SHIPPED, IMPORTS = "dcgan.train as shipped", "python -c 'import torch, lightning'"
 BARE, EXAMPLE = "bare loop, everything tuned", "in the manner of the example"
+ORIGINAL = "the PyTorch example itself"
 START_UPS = {
     IMPORTS: ["-c", "import torch, lightning"],
     "python -m dcgan.train --help": ["-m", "dcgan.train", "--help"],
@@ -51,28 +54,50 @@ def run_seconds(arguments: list[str]) -> float:
     return time.perf_counter() - started
 
 
-def alternatives(device: torch.device, overrides: list[str]) -> dict[str, Variant]:
-    """Return the training scripts that are compared on a device. On a GPU, also the bare loop with bf16."""
-    option = f"--device={device.type}"
-    variants = {
-        SHIPPED: Variant("shipped", [f"trainer={'gpu' if device.type == 'cuda' else 'cpu'}", *overrides]),
-        BARE: Variant("bare", [option, *overrides]),
-    }
-    if device.type == "cuda":
-        variants[f"{BARE}, bf16"] = Variant("bare", [option, "--precision=bf16-mixed", *overrides])
-    return variants | {EXAMPLE: Variant("example", [option, *overrides])}
+def alternatives(device: torch.device, overrides: list[str], original: Path | None = None) -> dict[str, Variant]:
+    """Return the training scripts that are compared on a device: in bf16, too, if it computes with bfloat16.
+
+    Args:
+        device: Where they train.
+        overrides: Of the configuration.
+        original: The script of the PyTorch example; None: without it.
+
+    Raises:
+        ValueError: The configuration's networks are not those of the original script.
+    """
+    option, trainer = f"--device={device.type}", f"trainer={'gpu' if device.type == 'cuda' else 'cpu'}"
+    precisions = ["32-true"] + ["bf16-mixed"] * (device.type == "cuda" or computes_bf16())
+    variants: dict[str, Variant] = {}
+    for precision in precisions:
+        suffix = ", bf16" if precision == "bf16-mixed" else ""
+        variants |= {
+            SHIPPED + suffix: Variant("shipped", [trainer, f"trainer.precision={precision}", *overrides]),
+            BARE + suffix: Variant("bare", [option, f"--precision={precision}", *overrides]),
+        }
+    variants[EXAMPLE] = Variant("example", [option, *overrides])
+    if original is not None:
+        config = compose_config(*overrides)
+        if config.data.image_size != 64 or config.data.channels != 1 or device != CPU:
+            raise ValueError("the original script is compared at data.image_size=64 on MNIST, on the CPU")
+        options = {"dataset": "mnist", "dataroot": config.data.root, "outf": "/tmp", "lr": config.optimizer.lr}
+        options |= {"batchSize": config.data.batch_size}
+        options |= dict.fromkeys(("ngf", "ndf"), config.model.base_channels)
+        arguments = [f"--{name}={value}" for name, value in options.items()]
+        variants[ORIGINAL] = Variant("original", [str(original), *arguments])
+    return variants
 
 
-def measure_alternatives(rounds: int, turns: int, overrides: list[str], device: torch.device = CPU) -> list[Row]:
+def measure_alternatives(
+    variants: dict[str, Variant], rounds: int, turns: int, overrides: list[str], warm_up_steps: int = WARM_UP_STEPS
+) -> list[Row]:
     """Return the rows of results.csv: a row per script, then a row per start-up command."""
-    variants = alternatives(device, overrides)
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
     start_ups: dict[str, list[float]] = {name: [] for name in START_UPS}
     n = compose_config(*overrides).data.batch_size
     for i in range(rounds):
         for name, arguments in START_UPS.items():
             start_ups[name].append(run_seconds(arguments))
-        for name, run in train_in_turns(variants, turns).items():
+        for name, run in train_in_turns(variants, turns, warm_up_steps=warm_up_steps).items():
             runs[name].append(run)
             print(f"round {i}: {name}: {n * run['steps_per_second']:.1f} images/s", flush=True)
     rows: list[Row] = []
@@ -145,7 +170,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--turns", type=int, default=12)
+    parser.add_argument("--warm-up", type=int, default=WARM_UP_STEPS, metavar="STEPS")
     parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--original", type=Path, metavar="SCRIPT", help="dcgan/main.py of github.com/pytorch/examples")
+    parser.add_argument("--results", default="results.csv", metavar="NAME", help="of the file of results")
     add_device_argument(parser)
     parser.add_argument("overrides", nargs="*", default=[])
     args = parser.parse_args()
@@ -163,8 +191,12 @@ def main() -> None:
             rows += measure_ddp(3, args.turns)
             save(rows, "scaling.csv")
     else:
-        rows = measure_alternatives(args.rounds, args.turns, args.overrides, args.device)
-        save(rows, "results.csv")
+        try:
+            variants = alternatives(args.device, args.overrides, args.original)
+        except ValueError as error:
+            parser.error(str(error))
+        rows = measure_alternatives(variants, args.rounds, args.turns, args.overrides, args.warm_up)
+        save(rows, args.results)
     print_results(rows, args.device)
 
 

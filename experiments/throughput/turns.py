@@ -98,7 +98,7 @@ class TrainingProcess:
 
 
 def train_in_turns(
-    variants: Mapping[str, Variant], turns: int, seconds: float = TURN_SECONDS
+    variants: Mapping[str, Variant], turns: int, seconds: float = TURN_SECONDS, warm_up_steps: int = WARM_UP_STEPS
 ) -> dict[str, dict[str, float]]:
     """Return per variant: seconds to the first step, steps per second after the warm-up, and peak memory in MB.
 
@@ -106,6 +106,7 @@ def train_in_turns(
         variants: The training scripts.
         turns: Turns of each variant.
         seconds: Length of a turn.
+        warm_up_steps: Steps of each variant before the first turn.
 
     Raises:
         TrainingEnded: A training has ended or hangs.
@@ -123,7 +124,7 @@ def train_in_turns(
             trainings[name] = training = TrainingProcess(variant, folder)
             stack.callback(training.kill)
             results[name]["first_step"] = training.wait_for_step(1)
-            training.wait_for_step(WARM_UP_STEPS)
+            training.wait_for_step(warm_up_steps)
             training.pause()
         warm_up = {name: training.steps for name, training in trainings.items()}
         for _ in range(turns):

@@ -1,9 +1,10 @@
-"""Plot curves.csv as curves.png and print it as a table: `python -m experiments.time_to_quality.plot`.
+"""Plot curves.csv as curves.png and print the tables of the README: `python -m experiments.time_to_quality.plot`.
 
-Also write side_by_side.png, the samples after 240 s, if the race has left its pictures. `cuda` as an argument plots the
-race on a GPU: curves_cuda.csv as curves_cuda.png.
+Also write side_by_side.png, the samples after two minutes, if the race has left its pictures. `cuda` as an argument
+plots the race on a GPU: curves_cuda.csv as curves_cuda.png.
 """
 
+import math
 import statistics
 import sys
 from collections import defaultdict
@@ -14,33 +15,33 @@ from matplotlib.figure import Figure
 
 from experiments.plots import plot_images
 from experiments.tables import Row, read_rows
+from experiments.time_to_quality.race import PICTURE_SECONDS
 
 HERE = Path(__file__).parent
+RECORDED = (4, 2, 1.5, 1.0, 0.7)  # Frechet distances
 TABLE_SECONDS = (30, 60, 120, 240, 600, 1800)
 GPU_TABLE_SECONDS = (1, 2, 5, 10, 30, 60)
-PLOTTED = ("fast", "prototype", "defaults", "example")  # the others are changes of `fast`, with one seed each
 
 Curve = list[tuple[float, float]]  # seconds of training, Frechet distance
 
 
 def curves_by_variant(rows: list[Row]) -> dict[str, dict[str, Curve]]:
-    """Return the curve of each variant and seed."""
+    """Return the curve of each variant and seed, sorted by the seconds."""
     curves: dict[str, dict[str, Curve]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         curves[row["variant"]][row["seed"]].append((float(row["seconds"]), float(row["frechet"])))
-    return curves
+    return {variant: {seed: sorted(curve) for seed, curve in seeds.items()} for variant, seeds in curves.items()}
 
 
 def plot_distances(curves: dict[str, dict[str, Curve]], title: str, path: Path) -> None:
     """Plot the distance against the seconds, a color per variant and a line per seed."""
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    for i, variant in enumerate(name for name in PLOTTED if name in curves):
-        seeds = curves[variant]
+    for i, (name, seeds) in enumerate(curves.items()):
         for j, curve in enumerate(seeds.values()):
-            label = f"{variant} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})" if j == 0 else None
-            axes.plot(*zip(*sorted(curve), strict=True), color=f"C{i}", lw=1.2, alpha=0.8, label=label)
-    ticks = (1, 2, 5, 15, 30, 60, 120, 240, 600, 1200, 1800)
+            label = f"{name} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})" if j == 0 else None
+            axes.plot(*zip(*curve, strict=True), color=f"C{i}", lw=1.2, alpha=0.8, label=label)
+    ticks = (1, 2, 5, 10, 20, 30, 60, 120, 240, 600, 1200, 1800)
     axes.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="Frechet distance (shipped judge)")
     limits = axes.get_xlim()
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -54,9 +55,29 @@ def plot_distances(curves: dict[str, dict[str, Curve]], title: str, path: Path) 
     figure.savefig(path, dpi=120)
 
 
-def print_table(curves: dict[str, dict[str, Curve]], columns: Sequence[int]) -> None:
+def seconds_to(distance: float, curve: Curve) -> float:
+    """Return the seconds at the first measurement that is not above the distance; infinity if there is none."""
+    return next((seconds for seconds, frechet in curve if frechet <= distance), math.inf)
+
+
+def print_records(curves: dict[str, dict[str, Curve]]) -> None:
+    """Print the median of the seconds to each distance, their range, and how many seeds have reached it if not all."""
+    print("| recipe | seeds |", " | ".join(f"{distance:g}" for distance in RECORDED), "|")
+    print("| --- | --- |", " | ".join("---" for _ in RECORDED), "|")
+    for variant, seeds in curves.items():
+        cells = []
+        for distance in RECORDED:
+            times = sorted(seconds_to(distance, curve) for curve in seeds.values())
+            reached = [seconds for seconds in times if seconds < math.inf]
+            median = statistics.median_low(times)
+            cell = f"{median:.0f} s ({reached[0]:.0f} to {reached[-1]:.0f})" if median < math.inf else ""
+            cells.append(cell if len(reached) in (0, len(times)) else f"{cell} {len(reached)} of {len(times)}".strip())
+        print(f"| {variant} | {len(seeds)} |", " | ".join(cells), "|")
+
+
+def print_distances(curves: dict[str, dict[str, Curve]], columns: Sequence[int]) -> None:
     """Print the mean distance and its range after each of these numbers of seconds, within 5 %."""
-    print("| variant | seeds |", " | ".join(f"{seconds} s" for seconds in columns), "|")
+    print("| recipe | seeds |", " | ".join(f"{seconds} s" for seconds in columns), "|")
     print("| --- | --- |", " | ".join("---" for _ in columns), "|")
     for variant, seeds in curves.items():
         cells = []
@@ -70,14 +91,16 @@ def print_table(curves: dict[str, dict[str, Curve]], columns: Sequence[int]) -> 
 def main() -> None:
     on_gpu = sys.argv[1:] == ["cuda"]
     suffix = "_cuda" if on_gpu else ""
-    pictures = {variant: path for variant in PLOTTED for path in sorted(HERE.glob(f"{variant}_*_240s{suffix}.png"))}
-    if len(pictures) == len(PLOTTED):
-        plot_images(pictures, HERE / f"side_by_side{suffix}.png")
     rows = read_rows(HERE / f"curves{suffix}.csv")
     curves = curves_by_variant(rows)
+    pictures = {v: path for v in curves for path in sorted(HERE.glob(f"{v}_*_{PICTURE_SECONDS}s{suffix}.png"))}
+    if pictures:
+        plot_images(pictures, HERE / f"side_by_side{suffix}.png")
     machine = rows[0]["hardware"] if on_gpu else f"{rows[0]['hardware']}, {rows[0]['threads']} threads"
     plot_distances(curves, f"MNIST, {machine}", HERE / f"curves{suffix}.png")
-    print_table(curves, GPU_TABLE_SECONDS if on_gpu else TABLE_SECONDS)
+    print_records(curves)
+    print()
+    print_distances(curves, GPU_TABLE_SECONDS if on_gpu else TABLE_SECONDS)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Frechet distance against seconds of training: `python -m experiments.time_to_quality.race fast:600 prototype`.
 
-The variants take turns of a few seconds, so that other load on the machine affects all of them. Only the time in
-training steps counts. Rows are added to curves.csv, which `python -m experiments.time_to_quality.plot` plots.
+The variants are the experiments of conf/experiment and those named below. They take turns of a few seconds, so that
+other load on the machine affects all of them. Only the time in training steps counts. Rows are added to curves.csv,
+which `python -m experiments.time_to_quality.plot` plots.
 
-With `--device cuda` the recipes train on a GPU, with a CUDA graph; the prototype and the custom variants run on the CPU
-only.
+With `--device cuda` they train on a GPU, with a CUDA graph; the prototype runs on the CPU only.
 """
 
 import argparse
@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
+from dcgan.common.command import CONF
 from dcgan.common.image_grid import image_grid, save_png
+from dcgan.training.run import choose_precision
 from experiments.bench import (
     CPU,
     FrechetEvaluator,
@@ -29,20 +31,22 @@ from experiments.bench import (
 from experiments.configs import compose_config
 from experiments.tables import Row, read_rows
 from experiments.time_to_quality.prototype import BATCH, Prototype
-from experiments.time_to_quality.search import BEST_LATE, SHARED
-from experiments.time_to_quality.variants import CUSTOM_VARIANTS
 
 HERE = Path(__file__).parent
 # seconds of training
-EVALUATION_SECONDS = (15, 30, 60, 90, 120, 180, 240, 360, 480, 600, 900, 1200, 1500, 1800)
-GPU_EVALUATION_SECONDS = (1, 2, 3, 5, 10, *EVALUATION_SECONDS)
-PICTURE_SECONDS = 240
-DEFAULT_SECONDS = 240
+EVALUATION_SECONDS = (
+    *(10, 15, 20, 25, 30, 40, 50, 60, 75, 90, 105, 120, 150, 180, 210, 240),
+    *(300, 360, 420, 480, 540, 600, 900, 1200, 1500, 1800),
+)
+GPU_EVALUATION_SECONDS = (1, 2, 3, 5, *EVALUATION_SECONDS)
+PICTURE_SECONDS = 120
+DEFAULT_SECONDS = 120
 TURN_SECONDS = 15
-RECIPES = {
-    "fast": ["experiment=fast"],
+PROTOTYPE = "prototype"
+RECIPES: dict[str, list[str]] = {
+    **{path.stem: [f"experiment={path.stem}"] for path in sorted((CONF / "experiment").glob("*.yaml"))},
+    "fast in float32": ["experiment=fast", "trainer.precision=32-true"],
     "defaults": [],
-    "late": [*SHARED, *BEST_LATE.split(), "ema.decay=0.9999"],  # the best of the search at 260 s, with fast's ema.decay
     "example": ["data.image_size=64", "data.batch_size=64", "hidden_width=0"],  # the PyTorch DCGAN example's networks
 }
 
@@ -51,7 +55,7 @@ class Contender(TimedTraining):
     """A variant with one seed, its model, and `z_source`, which has a `sample_z`.
 
     Args:
-        variant: One of the recipes, of the custom variants, or "prototype".
+        variant: One of the recipes, or the prototype.
         seed: Seed of the training.
         until: Seconds of training after which it leaves the race.
         device: Where it trains.
@@ -61,27 +65,23 @@ class Contender(TimedTraining):
         self.variant, self.until = variant, until
         self.model: Any
         self.z_source: Any
-        if variant == "prototype":
+        if variant == PROTOTYPE:
             batches = infinite_batches(compose_config(f"data.batch_size={BATCH}", f"seed={seed}"))
-            self.model = self.z_source = Prototype(seed)
+            self.model, self.precision = Prototype(seed), "32-true"
+            self.z_source = self.model
             super().__init__(lambda: self.model.training_step(next(batches)[0]))
-            return
-        if variant in CUSTOM_VARIANTS:
-            self.model, batches = CUSTOM_VARIANTS[variant](seed)
         else:
-            config = compose_config(*RECIPES[variant], f"seed={seed}")
+            config = compose_config("trainer.precision=auto", *RECIPES[variant], f"seed={seed}")
             self.model, step = build_step(config, device)
+            self.precision = choose_precision(config.trainer)
             batches, self.z_source = infinite_batches(config, device), self.model.generator
             super().__init__(lambda: step(next(batches), 0), device)
-            return
-        self.z_source = self.model.generator
-        super().__init__(lambda: self.model.training_step(next(batches), 0))
 
 
 def parse_entry(text: str) -> tuple[str, int]:
     """Return the variant and the seconds of VARIANT or VARIANT:SECONDS. ArgumentTypeError if one is invalid."""
     variant, _, seconds = text.partition(":")
-    if variant not in (known := [*RECIPES, *CUSTOM_VARIANTS, "prototype"]):
+    if variant not in (known := [*RECIPES, PROTOTYPE]):
         raise argparse.ArgumentTypeError(f"the variant must be one of {', '.join(known)}, got {variant}")
     seconds = seconds or str(DEFAULT_SECONDS)
     if not seconds.isdecimal() or int(seconds) < EVALUATION_SECONDS[0]:
@@ -106,7 +106,7 @@ def race(
         for contender in contenders:
             distance = evaluator(contender.model.sample, contender.z_source, seed)
             row = {"variant": contender.variant, "seed": seed, "seconds": f"{contender.seconds:.1f}"}
-            row |= {"step": contender.model.step, "frechet": f"{distance:.3f}"}
+            row |= {"step": contender.model.step, "frechet": f"{distance:.3f}", "precision": contender.precision}
             print(*row.values(), flush=True)
             if picture and seconds == PICTURE_SECONDS:
                 z = contender.z_source.sample_z(64, CPU, torch.Generator().manual_seed(0)).to(device)

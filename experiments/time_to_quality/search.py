@@ -1,171 +1,150 @@
-"""The search for `experiment=fast`: `python -m experiments.time_to_quality.search --share 0/2 --threads 1`.
+"""Search for a recipe with Optuna: `python -m experiments.time_to_quality.search --trials 100`, in several processes.
 
-Successive halving (Jamieson and Talwalkar 2016): many random recipes train for a short time, the best third of them by
-the Frechet distance trains on, and so on. The budget is seconds of training, not steps, so that a cheaper step is worth
-as much as a better one. Two shares with one thread each use two cores better than one share with two threads.
+A trial trains for up to 180 s on one thread. After 20 and 60 s it continues only if it is in the best third of the
+trials that got there (asynchronous successive halving, Li et al. 2020). The budget is seconds of training, not steps,
+so that a cheaper step is worth as much as a better one. The distances are to 10,000 images held out from the training
+images; the test images are not used. The processes share search.journal in the folder `runs`; the trials are also in
+search.csv. The same command continues a search.
 """
 
 import argparse
 import math
-import random
-from collections.abc import Iterator
+import warnings
 from pathlib import Path
 
-from experiments.bench import (
-    FrechetEvaluator,
-    TimedTraining,
-    build_standalone_gan,
-    infinite_batches,
-    start_benchmark,
-    write_results,
-)
+import optuna
+from optuna.trial import TrialState
+
+from dcgan.common.errors import UserError
+from dcgan.runs.search.study import open_study
+from experiments.bench import CPU, FrechetEvaluator, TimedTraining, build_step, infinite_batches, start_benchmark
 from experiments.configs import compose_config
-from experiments.tables import Row
+from experiments.tables import Row, write_rows
 
 HERE = Path(__file__).parent
-RUNG_SECONDS = (25, 60, 130, 260)  # total seconds of training at each rung, on one thread
-REDUCTION = 3  # after each rung, one of 3 candidates continues
-N_IMAGES = 5000
+JOURNAL = Path("runs/time_to_quality.journal")
+RUNG_SECONDS = (20, 60, 180)  # total seconds of training on one thread
+N_SAMPLES = 5000
+HELD_OUT = "data._target_=experiments.time_to_quality.held_out.HeldOutMNIST"
 
-WIDE: dict[str, list[list[str]]] = {
-    "upsampling": [["model=upsample_conv"], ["model=transposed_conv"], ["model=pixel_shuffle"]],
-    "base": [["model.base_channels=16"], ["model.base_channels=24"], ["model.base_channels=32"]],
-    "hidden_g": [[f"model.hidden_width={n}"] for n in (128, 256, 512)],
-    "hidden_d": [[f"discriminator.hidden_width={n}"] for n in (0, 128, 256, 512)],
-    "batch": [["data.batch_size=32"], ["data.batch_size=64"], ["data.batch_size=128"]],
-    "lr_g": [[f"optimizer.generator.lr={x}"] for x in (3e-4, 5e-4, 1e-3, 2e-3)],
-    "lr_d": [[f"optimizer.discriminator.lr={x}"] for x in (3e-4, 5e-4, 1e-3, 2e-3)],
-    "beta1": [["optimizer.betas=[0.5,0.999]"], ["optimizer.betas=[0.0,0.99]"], ["optimizer.betas=[0.5,0.99]"]],
-    "ema": [["ema.decay=0.99"], ["ema.decay=0.995"], ["ema.decay=0.998"]],
-    "loss": [
-        ["loss=non_saturating"],
-        ["loss=non_saturating", "loss.label_smoothing=0.1"],
-        ["loss=hinge"],
-        ["loss=least_squares"],
-    ],
-    "regularisation": [
-        ["discriminator_normalization=batch"],
-        ["discriminator_normalization=batch"],
-        ["discriminator_normalization=none", "discriminator.spectral_norm=true"],
-        ["discriminator_normalization=none", "penalty=r1"],
-        ["discriminator_normalization=batch", "discriminator.dropout=0.2"],
-    ],
-    "latent": [["model.latent_dim=100"], ["model.latent_dim=32"]],
+OPTIONS = {
+    "model": ("upsample_conv", "pixel_shuffle", "keras_mnist"),
+    "model.base_channels": (8, 12, 16, 24, 32),
+    "model.latent_dim": (16, 32, 64),
+    "discriminator": ("strided_conv", "avg_pool"),
+    "discriminator.base_channels": (8, 12, 16, 24, 32),
+    "discriminator.hidden_width": (128, 256, 512, 1024),
+    "activation": ("relu", "leaky_relu", "gelu", "silu"),
+    "discriminator_activation": ("leaky_relu", "gelu", "silu"),
+    "discriminator_normalization": ("batch", "layer", "none"),
+    "loss": ("non_saturating", "relativistic", "relativistic_average", "hinge"),
+    "data.batch_size": (32, 64, 96, 128),
+    "optimizer.beta1": (0.0, 0.5),
+    "optimizer.beta2": (0.9, 0.99, 0.999),
 }
-# around the best of the wide search, which have batch norm in D and a lower learning rate of D than of G
-NARROW: dict[str, list[list[str]]] = {
-    "upsampling": [["model=upsample_conv"], ["model=pixel_shuffle"]],
-    "base": [["model.base_channels=16"], ["model.base_channels=24"], ["model.base_channels=32"]],
-    "hidden_g": [[f"model.hidden_width={n}"] for n in (128, 256, 512)],
-    "hidden_d": [[f"discriminator.hidden_width={n}"] for n in (256, 512)],
-    "batch": [["data.batch_size=32"], ["data.batch_size=64"]],
-    "lr_g": [[f"optimizer.generator.lr={x}"] for x in (2e-3, 3e-3, 4e-3)],
-    "lr_d": [[f"optimizer.discriminator.lr={x}"] for x in (3e-4, 5e-4, 1e-3)],
-    "beta2": [["optimizer.betas=[0.5,0.999]"], ["optimizer.betas=[0.5,0.99]"]],
-    "ema": [["ema.decay=0.99"], ["ema.decay=0.998"]],
-    "loss": [
-        ["loss=non_saturating"],
-        ["loss=non_saturating", "loss.label_smoothing=0.1"],
-        ["loss=least_squares"],
-    ],
-    "latent": [["model.latent_dim=100"], ["model.latent_dim=32"]],
+GENERATOR_WIDTHS = (128, 256, 512, 1024)
+PENALTY_WEIGHTS = ("none", "0.1", "1", "10")  # of R1 in each 8th step, without batch norm in D
+RATES = {"optimizer.generator.lr": (5e-4, 1e-2), "optimizer.discriminator.lr": (2e-4, 5e-3)}
+# experiment=fast, and what was better than it with one seed
+FAST = {
+    "model": "upsample_conv",
+    "model.base_channels": 16,
+    "model.hidden_width": 512,
+    "model.latent_dim": 32,
+    "discriminator": "strided_conv",
+    "discriminator.base_channels": 16,
+    "discriminator.hidden_width": 512,
+    "activation": "relu",
+    "discriminator_activation": "leaky_relu",
+    "discriminator_normalization": "batch",
+    "loss": "non_saturating",
+    "data.batch_size": 64,
+    "optimizer.beta1": 0.5,
+    "optimizer.beta2": 0.999,
+    "optimizer.generator.lr": 3e-3,
+    "optimizer.discriminator.lr": 1e-3,
 }
-SPACES = {"wide": WIDE, "narrow": NARROW}
-
-EARLY = "model.hidden_width=512 optimizer.generator.lr=0.003 optimizer.discriminator.lr=0.001 model.latent_dim=32"
-LATE = "optimizer.generator.lr=0.002 optimizer.discriminator.lr=0.0005 optimizer.betas=[0.5,0.99] model.latent_dim=100"
-NARROW_LAYERS = "model.hidden_width=128 discriminator.hidden_width=256"
-SMOOTHING = "loss.label_smoothing=0.1"
-SHARED = ["data.batch_size=64", "ema.decay=0.998"]
-BEST_EARLY = f"model=upsample_conv model.base_channels=16 {EARLY}"
-BEST_LATE = f"model=pixel_shuffle model.base_channels=24 {NARROW_LAYERS} {LATE} {SMOOTHING}"
-# the best recipes of both searches, and recipes between them; all of them train to the end
-FINALISTS = [
-    [*SHARED, *recipe.split()]
-    for recipe in (
-        BEST_EARLY,
-        BEST_LATE,
-        f"model=upsample_conv model.base_channels=24 {EARLY}",
-        f"model=upsample_conv model.base_channels=24 model.hidden_width=256 {LATE} {SMOOTHING}",
-        f"model=upsample_conv model.base_channels=24 {EARLY} optimizer.betas=[0.5,0.99] {SMOOTHING}",
-        f"model=pixel_shuffle model.base_channels=16 {EARLY} {SMOOTHING}",
-    )
-]
-
-# experiment=demo before this search; similar to the prototype
-BASELINE = [
-    "model=upsample_conv",
-    "model.base_channels=32",
-    "hidden_width=512",
-    "data.batch_size=64",
-    "optimizer.lr=5e-4",
-    "ema.decay=0.995",
-]
+FIRST_TRIALS = (
+    FAST,
+    FAST | {"discriminator": "avg_pool"},
+    FAST | {"discriminator_activation": "gelu"},
+    FAST | {"discriminator": "avg_pool", "discriminator_activation": "gelu"},
+    FAST | {"model": "keras_mnist"},
+)
 
 
-class Candidate(TimedTraining):
-    """A recipe and its training."""
+def suggest_recipe(trial: optuna.Trial) -> list[str]:
+    """Return the overrides of a trial."""
+    chosen = {key: trial.suggest_categorical(key, options) for key, options in OPTIONS.items()}
+    chosen |= {key: trial.suggest_float(key, *limits, log=True) for key, limits in RATES.items()}
+    betas = f"[{chosen.pop('optimizer.beta1')},{chosen.pop('optimizer.beta2')}]"
+    recipe = {"optimizer.betas": betas, "ema.decay": 0.9999} | chosen
+    if chosen["model"] != "keras_mnist":
+        recipe["model.hidden_width"] = trial.suggest_categorical("model.hidden_width", GENERATOR_WIDTHS)
+    if chosen["discriminator_normalization"] != "batch":
+        weight = trial.suggest_categorical("penalty.weight", PENALTY_WEIGHTS)
+        if weight != "none":
+            recipe |= {"penalty": "r1", "penalty.weight": weight, "penalty.every": 8}
+    return [f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in recipe.items()]
 
-    def __init__(self, overrides: list[str], seed: int) -> None:
-        config = compose_config(*overrides, f"seed={seed}")
-        self.gan, batches = build_standalone_gan(config), infinite_batches(config)
-        super().__init__(lambda: self.gan.training_step(next(batches), 0))
+
+def train(trial: optuna.Trial, evaluator: FrechetEvaluator) -> float:
+    """Train a trial from rung to rung, and return its last distance. TrialPruned if it does not continue."""
+    overrides = suggest_recipe(trial)
+    trial.set_user_attr("overrides", " ".join(overrides))
+    config = compose_config("trainer.precision=auto", HELD_OUT, *overrides, f"seed={trial.number}")
+    gan, step = build_step(config)
+    batches = infinite_batches(config)
+    training = TimedTraining(lambda: step(next(batches), 0))
+    distance = math.inf
+    for seconds in RUNG_SECONDS:
+        training.train(seconds)
+        distance = evaluator(gan.sample, gan.generator, trial.number)
+        print(f"trial {trial.number} {seconds:4} s {distance:8.2f} step {gan.step:6}", *overrides, flush=True)
+        if not math.isfinite(distance):
+            raise optuna.TrialPruned
+        trial.set_user_attr(f"steps_{seconds}", gan.step)
+        trial.report(distance, seconds)
+        if seconds < RUNG_SECONDS[-1] and trial.should_prune():
+            raise optuna.TrialPruned
+    return distance
 
 
-def sample_recipe(space: dict[str, list[list[str]]], rng: random.Random) -> list[str]:
-    return [override for choices in space.values() for override in rng.choice(choices)]
-
-
-def successive_halving(recipes: list[list[str]], seed: int, reduce: bool) -> Iterator[Row]:
-    """Train the recipes from rung to rung and yield a row per evaluation.
-
-    Args:
-        recipes: The overrides of each candidate.
-        seed: Seed of the trainings and of the evaluated samples.
-        reduce: Continue only with the best candidates of a rung.
-    """
-    evaluator = FrechetEvaluator(N_IMAGES)
-    candidates: dict[int, Candidate] = {}
-    order = list(range(len(recipes)))
-    for rung, seconds in enumerate(RUNG_SECONDS):
-        ranked = []
-        for i in order:
-            candidate = candidates.get(i) or Candidate(recipes[i], seed)
-            candidate.train(seconds)
-            distance = evaluator(candidate.gan.sample, candidate.gan.generator, seed)
-            ranked.append((distance if math.isfinite(distance) else math.inf, i))
-            candidates[i] = candidate
-            overrides, step = " ".join(recipes[i]), candidate.gan.step
-            print(f"rung {rung} {distance:8.2f} step {step:6d} {overrides}", flush=True)
-            row = {"candidate": i, "rung": rung, "seconds": f"{candidate.seconds:.1f}"}
-            yield row | {"step": step, "frechet": f"{distance:.2f}", "overrides": overrides}
-        ranked.sort()
-        order = [i for _, i in ranked[: max(1, len(ranked) // REDUCTION) if reduce else None]]
-        candidates = {i: candidates[i] for i in order}
+def write_trials(study: optuna.Study) -> None:
+    """Write search.csv, a row per trial, the best first."""
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.intermediate_values]
+    trials.sort(key=lambda trial: (-max(trial.intermediate_values), list(trial.intermediate_values.values())[-1]))
+    rows: list[Row] = []
+    for trial in trials:
+        distances, steps = trial.intermediate_values, trial.user_attrs
+        row = {"trial": str(trial.number), "state": trial.state.name.lower()}
+        row |= {f"frechet_{s}": f"{distances[s]:.3f}" if s in distances else "" for s in RUNG_SECONDS}
+        row |= {f"steps_{s}": str(steps.get(f"steps_{s}", "")) for s in RUNG_SECONDS}
+        rows.append(row | {"overrides": trial.user_attrs["overrides"]})
+    write_rows(HERE / "search.csv", rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--share", default="0/1", help="which share of the candidates, of how many: 0/2 is the first half"
-    )
-    parser.add_argument("--candidates", type=int, default=48, help="number in all shares together")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rng", type=int, default=0, help="seed of the recipes and of their trainings")
-    parser.add_argument("--space", choices=[*SPACES, "finals"], default="wide")
+    parser.add_argument("--trials", type=int, default=100, help="number of trials of all processes")
+    parser.add_argument("--seed", type=int, default=0, help="of the sampler: another one for each process")
     args = parser.parse_args()
-    start_benchmark(args.threads)
-    share, shares = map(int, args.share.split("/"))
-    finals = args.space == "finals"
-    if finals:
-        recipes = FINALISTS
-    else:
-        rng = random.Random(args.rng)
-        recipes = [BASELINE, *(sample_recipe(SPACES[args.space], rng) for _ in range(args.candidates - 1))]
-    rows: list[Row] = []
-    for row in successive_halving(recipes[share::shares], args.rng, reduce=not finals):
-        rows.append({"share": args.share} | row)
-        write_results(HERE / f"search_{args.space}_{share}.csv", rows)
+    start_benchmark(threads=1)
+    evaluator = FrechetEvaluator(N_SAMPLES, CPU, compose_config(HELD_OUT).data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # multivariate, group, constant_liar
+        sampler = optuna.samplers.TPESampler(seed=args.seed, multivariate=True, group=True, constant_liar=True)
+    pruner = optuna.pruners.SuccessiveHalvingPruner(RUNG_SECONDS[0], reduction_factor=3)
+    study = open_study(JOURNAL, pruner, sampler)
+    if not study.get_trials(deepcopy=False):
+        for recipe in FIRST_TRIALS:
+            study.enqueue_trial(recipe)
+    stop = optuna.study.MaxTrialsCallback(args.trials, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+    study.optimize(
+        lambda trial: train(trial, evaluator),
+        callbacks=[stop, lambda study, _: write_trials(study)],
+        catch=(UserError, ValueError, RuntimeError),
+    )
 
 
 if __name__ == "__main__":

@@ -8,9 +8,12 @@ import time
 from argparse import ArgumentTypeError
 from types import SimpleNamespace
 
+import optuna
 import pytest
 import torch
+from hydra.utils import instantiate
 
+from dcgan.data.mnist import MNISTDataModule
 from experiments import bench
 from experiments.bench import RecordedStep, build_standalone_gan, infinite_batches, repeat_in_turns, write_results
 from experiments.configs import compose_config
@@ -19,9 +22,9 @@ from experiments.tables import read_rows
 from experiments.throughput import measure as throughput
 from experiments.throughput import turns
 from experiments.throughput.turns import TrainingEnded, TrainingProcess, Variant, train_in_turns
-from experiments.time_to_quality import plot, race, search, variants
+from experiments.time_to_quality import plot, race, search
+from experiments.time_to_quality.held_out import N_HELD_OUT, HeldOutMNIST
 from experiments.time_to_quality.prototype import BATCH, LATENT, Prototype
-from experiments.time_to_quality.variants import CUSTOM_VARIANTS
 from tests.conftest import TINY
 from tests.processes import ROOT, ForkedProcess, ask
 
@@ -64,14 +67,13 @@ def test_variants_are_repeated_in_turns_and_warm_up_rounds_are_dropped():
     assert calls == ["a", "b"] * 3
 
 
-def test_benchmark_measures_its_variants_in_turns(monkeypatch, forked_trainings):
-    monkeypatch.setattr(turns, "WARM_UP_STEPS", 3)
+def test_benchmark_measures_its_variants_in_turns(forked_trainings):
     small = [*TINY, "data.batch_size=2"]
     variants = {
         "bare": Variant("bare", small),
         "two processes": Variant("shipped", [*small, "trainer=ddp_cpu", "evaluator=none"]),
     }
-    results = train_in_turns(variants, turns=2, seconds=1.0)
+    results = train_in_turns(variants, turns=2, seconds=1.0, warm_up_steps=3)
     assert results.keys() == variants.keys()
     for run in results.values():
         assert run["steps_per_second"] > 0
@@ -116,40 +118,54 @@ def test_prototype_trains_and_samples():
     assert (images.shape, images.dtype) == ((3, 1, 28, 28), torch.uint8)
 
 
-@pytest.mark.parametrize("variant", CUSTOM_VARIANTS)
-def test_variants_of_the_fast_recipe_train(monkeypatch, variant):
-    monkeypatch.setattr(variants, "BATCH_SIZES", {0: 8})
-    model, batches = CUSTOM_VARIANTS[variant](0)
-    before = [p.clone() for p in model.parameters()]
-    for _ in range(2):
-        model.training_step(next(batches), 0)
-    assert model.step == 2
-    assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+@pytest.mark.parametrize("recipe", race.RECIPES.values(), ids=race.RECIPES)
+def test_recipes_of_race_can_be_built(recipe):
+    build_standalone_gan(compose_config(*TINY, *recipe))
 
 
-def test_learning_rates_fall_and_batches_grow(monkeypatch):
-    model, batches = CUSTOM_VARIANTS["falling"](0)
-    rates = []
-    for model.step in (0, 5500, 20000):
-        model.training_step(next(batches), 0)
-        rates.append([optimizer.param_groups[0]["lr"] for optimizer in model.optimizers()])
-    d, g = 1e-3, 3e-3
-    assert rates == [pytest.approx([factor * d, factor * g]) for factor in (1, 0.55, 0.1)]
-    monkeypatch.setattr(variants, "BATCH_SIZES", {0: 4, 1000: 8, 4000: 16})
-    model, batches = CUSTOM_VARIANTS["growing"](0)
-    sizes = []
-    for model.step in (0, 999, 1000, 4000):
-        sizes.append(len(next(batches)[0]))
-    assert sizes == [4, 4, 8, 16]
+def test_trials_of_the_search_train_on_images_that_are_not_held_out(monkeypatch):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for recipe in search.FIRST_TRIALS:
+        study.enqueue_trial(recipe)
+    recipes = [search.suggest_recipe(study.ask()) for _ in range(len(search.FIRST_TRIALS) + 8)]
+    assert "discriminator_activation=gelu" in recipes[2]
+    assert any("penalty=r1" in recipe for recipe in recipes)
+    for recipe in recipes:
+        config = compose_config("data=digits", "data.limit=64", *recipe, "data.batch_size=8", "trainer.precision=auto")
+        gan, step = bench.build_step(config)
+        step(next(infinite_batches(config)), 0)
+        assert gan.step == 1
 
 
-def test_recipes_of_race_and_searches_can_be_built():
-    recipes = [*race.RECIPES.values(), search.BASELINE, *search.FINALISTS]
-    for space in search.SPACES.values():  # each option once, several per recipe
-        for i in range(max(map(len, space.values()))):
-            recipes.append([o for options in space.values() for o in options[i % len(options)]])
-    for recipe in {tuple(recipe) for recipe in recipes}:
-        build_standalone_gan(compose_config(*TINY, *recipe))
+def test_held_out_images_are_none_of_the_training_images(monkeypatch):
+    stored = torch.arange(60_000, dtype=torch.int32).reshape(-1, 1, 1, 1), torch.arange(60_000) % 10
+    monkeypatch.setattr(MNISTDataModule, "load", lambda self, train: stored if train else None)
+    data = instantiate(compose_config("data._target_=experiments.time_to_quality.held_out.HeldOutMNIST").data)
+    assert isinstance(data, HeldOutMNIST)
+    (images, labels), (held_out, held_out_labels) = data.load(train=True), data.load(train=False)
+    assert len(held_out) == N_HELD_OUT
+    assert torch.equal(torch.cat((images, held_out)).flatten().sort().values, stored[0].flatten())
+    assert torch.equal(images.flatten() % 10, labels)
+    assert torch.equal(held_out.flatten() % 10, held_out_labels)
+
+
+def test_search_prunes_reports_and_continues(tmp_path, monkeypatch):
+    """Trial i has the distance i; a search of two trials continues to three."""
+    monkeypatch.setattr(search, "HERE", tmp_path)
+    monkeypatch.setattr(search, "JOURNAL", tmp_path / "search.journal")
+    monkeypatch.setattr(search.TimedTraining, "train", lambda self, until: self.step())
+    monkeypatch.setattr(search, "RUNG_SECONDS", (1, 3))
+    monkeypatch.setattr(search, "HELD_OUT", "data=digits")
+    monkeypatch.setattr(search, "FrechetEvaluator", lambda n, device, data: lambda sample, generator, seed: 1.0 + seed)
+    monkeypatch.setattr(search, "suggest_recipe", lambda trial: [*TINY, f"seed={trial.number}"])
+    for trials in ("2", "3"):
+        monkeypatch.setattr(sys, "argv", ["search", "--trials", trials])
+        search.main()
+        assert len(read_rows(tmp_path / "search.csv")) == int(trials)
+    rows = read_rows(tmp_path / "search.csv")
+    assert [row["trial"] for row in rows] == ["0", "1", "2"]
+    assert [row["state"] for row in rows] == ["complete", "pruned", "pruned"]
+    assert (rows[0]["frechet_3"], rows[1]["frechet_3"]) == ("1.000", "")
 
 
 def test_batches_of_a_benchmark_continue_after_the_last_epoch():
@@ -160,14 +176,14 @@ def test_batches_of_a_benchmark_continue_after_the_last_epoch():
     assert gan.step == 9
 
 
-@pytest.mark.parametrize(("text", "expected"), [("fast", ("fast", 240)), ("growing:600", ("growing", 600))])
+@pytest.mark.parametrize(("text", "expected"), [("fast", ("fast", 120)), ("prototype:600", ("prototype", 600))])
 def test_entry_of_a_race_is_parsed(text, expected):
     assert race.parse_entry(text) == expected
 
 
-@pytest.mark.parametrize("text", ["nonsense", "fast:10", "fast:nan", "fast:-5"])
+@pytest.mark.parametrize("text", ["nonsense", "fast:9", "fast:nan", "fast:-5"])
 def test_invalid_entry_of_a_race_is_rejected(text):
-    with pytest.raises(ArgumentTypeError, match=r"the variant must be one of|must be an integer >= 15"):
+    with pytest.raises(ArgumentTypeError, match=r"the variant must be one of|must be an integer >= 10"):
         race.parse_entry(text)
 
 
@@ -201,6 +217,12 @@ def test_race_measures_at_each_mark_and_replaces_earlier_rows(tmp_path, monkeypa
     plot.main()
     assert "| fast | 2 |" in capsys.readouterr().out
     assert (tmp_path / "curves.png").stat().st_size > 5000
+
+
+def test_records_are_the_first_measurements_at_a_distance(capsys):
+    curves = {"a": {"0": [(10, 5.0), (20, 3.9), (30, 1.9)], "1": [(10, 4.0), (20, 2.5), (30, 2.1)]}}
+    plot.print_records(curves)
+    assert "| a | 2 | 10 s (10 to 20) | 30 s (30 to 30) 1 of 2 |  |  |  |" in capsys.readouterr().out
 
 
 def test_choices_of_the_hot_path_can_be_reverted(monkeypatch):
@@ -244,20 +266,49 @@ def test_results_of_cuda_have_files_of_their_own_and_name_the_device(tmp_path, f
     assert read_rows(path)[0]["hardware"] != "NVIDIA H200"
 
 
-def test_alternatives_run_on_the_chosen_device():
+@pytest.mark.parametrize("bf16", [False, True])
+def test_alternatives_run_on_the_chosen_device(monkeypatch, bf16):
+    monkeypatch.setattr(throughput, "computes_bf16", lambda: bf16)
     cpu = throughput.alternatives(bench.CPU, ["seed=1"])
+    in_bf16 = [
+        ("shipped", ["trainer=cpu", "trainer.precision=bf16-mixed", "seed=1"]),
+        ("bare", ["--device=cpu", "--precision=bf16-mixed", "seed=1"]),
+    ]
     assert [(variant.script, list(variant.overrides)) for variant in cpu.values()] == [
-        ("shipped", ["trainer=cpu", "seed=1"]),
-        ("bare", ["--device=cpu", "seed=1"]),
+        ("shipped", ["trainer=cpu", "trainer.precision=32-true", "seed=1"]),
+        ("bare", ["--device=cpu", "--precision=32-true", "seed=1"]),
+        *(in_bf16 if bf16 else []),
         ("example", ["--device=cpu", "seed=1"]),
     ]
     gpu = throughput.alternatives(CUDA, [])
     assert [(variant.script, list(variant.overrides)) for variant in gpu.values()] == [
-        ("shipped", ["trainer=gpu"]),
-        ("bare", ["--device=cuda"]),
+        ("shipped", ["trainer=gpu", "trainer.precision=32-true"]),
+        ("bare", ["--device=cuda", "--precision=32-true"]),
+        ("shipped", ["trainer=gpu", "trainer.precision=bf16-mixed"]),
         ("bare", ["--device=cuda", "--precision=bf16-mixed"]),
         ("example", ["--device=cuda"]),
     ]
+
+
+def test_original_example_is_run_with_the_same_networks(tmp_path, forked_trainings):
+    script = tmp_path / "main.py"
+    script.write_text(
+        "import sys, pathlib\n"
+        "pathlib.Path(sys.argv[0]).with_name('arguments').write_text(' '.join(sys.argv[1:]))\n"
+        "print('Using device: cpu')\n"
+        "while True: print('[0/25][1/938] Loss_D: 1.0')\n"
+    )
+    overrides = ["data.image_size=64", "data.batch_size=32", "model.base_channels=16"]
+    variant = throughput.alternatives(bench.CPU, overrides, script)[throughput.ORIGINAL]
+    assert {"--batchSize=32", "--ngf=16", "--ndf=16", "--lr=0.0002"} < set(variant.overrides)
+    training = TrainingProcess(variant, tmp_path)
+    try:
+        assert training.wait_for_step(3) > 0
+    finally:
+        training.kill()
+    assert (tmp_path / "arguments").read_text() == " ".join(variant.overrides[1:])
+    with pytest.raises(ValueError, match=r"compared at data.image_size=64"):
+        throughput.alternatives(bench.CPU, [], script)
 
 
 @pytest.mark.parametrize("script", [throughput, hot_path, race])
@@ -273,7 +324,7 @@ def test_race_on_cuda_has_recipes_only(monkeypatch, capsys, fake_cuda):
     monkeypatch.setattr(sys, "argv", ["race", "fast", "prototype", "--device", "cuda"])
     with pytest.raises(SystemExit):
         race.main()
-    assert "on a GPU the variant must be one of fast, defaults, late, example, got prototype" in capsys.readouterr().err
+    assert "on a GPU the variant must be one of demo, fast, " in capsys.readouterr().err
 
 
 def test_race_on_cuda_is_plotted(tmp_path, monkeypatch, capsys, fake_cuda):
