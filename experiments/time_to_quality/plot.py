@@ -93,7 +93,7 @@ def main() -> None:
     suffix = "_cuda" if on_gpu else ""
     rows = read_rows(HERE / f"curves{suffix}.csv")
     curves = curves_by_variant(rows)
-    pictures = {v: path for v in curves for path in sorted(HERE.glob(f"{v}_*_{PICTURE_SECONDS}s{suffix}.png"))}
+    pictures = {v: path for v in curves for path in sorted(HERE.glob(f"{v}_[0-9]*_{PICTURE_SECONDS}s{suffix}.png"))}
     if pictures:
         plot_images(pictures, HERE / f"side_by_side{suffix}.png")
     machine = rows[0]["hardware"] if on_gpu else f"{rows[0]['hardware']}, {rows[0]['threads']} threads"

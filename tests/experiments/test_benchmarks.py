@@ -219,6 +219,19 @@ def test_race_measures_at_each_mark_and_replaces_earlier_rows(tmp_path, monkeypa
     assert (tmp_path / "curves.png").stat().st_size > 5000
 
 
+def test_pictures_of_a_variant_are_not_those_of_one_with_a_longer_name(tmp_path, monkeypatch):
+    rows = [{"variant": v, "seed": 3, "seconds": 9, "frechet": 1, "hardware": "", "threads": 2} for v in ("a", "a_b")]
+    write_results(tmp_path / "curves.csv", rows)
+    for variant in ("a", "a_b"):
+        (tmp_path / f"{variant}_3_120s.png").touch()
+    pictures = []
+    monkeypatch.setattr(plot, "plot_images", lambda images, path: pictures.append(images))
+    monkeypatch.setattr(plot, "HERE", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["plot"])
+    plot.main()
+    assert pictures == [{"a": tmp_path / "a_3_120s.png", "a_b": tmp_path / "a_b_3_120s.png"}]
+
+
 def test_records_are_the_first_measurements_at_a_distance(capsys):
     curves = {"a": {"0": [(10, 5.0), (20, 3.9), (30, 1.9)], "1": [(10, 4.0), (20, 2.5), (30, 2.1)]}}
     plot.print_records(curves)

@@ -1,0 +1,72 @@
+"""Training steps of compiled networks next to eager ones: `python -m experiments.throughput.compiled` (five minutes).
+
+Both networks are compiled by torch.compile, which needs a C++ compiler on a CPU. The steps take turns. Writes
+compiled.csv.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from experiments.bench import (
+    build_step,
+    infinite_batches,
+    print_results,
+    repeat_in_turns,
+    start_benchmark,
+    write_results,
+)
+from experiments.configs import compose_config
+from experiments.tables import Row
+
+HERE = Path(__file__).parent
+ROUNDS, STEPS, WARM_UP_STEPS = 6, 6, 3
+CONFIGS: dict[str, list[str]] = {
+    "experiment=fast_pixel_shuffle": ["experiment=fast_pixel_shuffle"],
+    "the defaults": [],
+    "64 x 64 pixels, batch 64": ["data.image_size=64", "data.batch_size=64"],
+}
+
+
+def step_timer(overrides: list[str], compiled: bool) -> tuple[Callable[[], float], float]:
+    """Return a function that trains a few steps and returns the median of their seconds, and those of the warm-up."""
+    config = compose_config(*overrides)
+    gan, step = build_step(config)
+    batches = infinite_batches(config)
+    if compiled:
+        gan.generator.compile()
+        gan.discriminator.compile()
+
+    def timed_step() -> float:
+        batch = next(batches)
+        started = time.perf_counter()
+        step(batch, 0)
+        return time.perf_counter() - started
+
+    warm_up = sum(timed_step() for _ in range(WARM_UP_STEPS))
+    return lambda: statistics.median(timed_step() for _ in range(STEPS)), warm_up
+
+
+def main() -> None:
+    start_benchmark()
+    rows: list[Row] = []
+    for name, overrides in CONFIGS.items():
+        for precision in ("32-true", "bf16-mixed"):
+            variants = {
+                kind: step_timer([*overrides, f"trainer.precision={precision}"], kind) for kind in (False, True)
+            }
+            seconds = repeat_in_turns({kind: timer for kind, (timer, _) in variants.items()}, ROUNDS, warm_up_rounds=1)
+            ratios = [eager / compiled for eager, compiled in zip(*seconds.values(), strict=True)]
+            eager_ms, compiled_ms = (f"{1000 * statistics.median(times):.1f}" for times in seconds.values())
+            rows.append(
+                {"config": name, "precision": precision, "eager_ms": eager_ms, "compiled_ms": compiled_ms}
+                | {"ratio": f"{statistics.median(ratios):.2f}", "range": f"{min(ratios):.2f} to {max(ratios):.2f}"}
+                | {"compilation_s": f"{variants[True][1]:.0f}"}
+            )
+            write_results(HERE / "compiled.csv", rows)
+    print_results(rows)
+
+
+if __name__ == "__main__":
+    main()
