@@ -28,7 +28,6 @@ EXPANSION = 2  # width of a block's 3x3 convolution, in units of the map's chann
 GROUP_WIDTH = 16  # channels per group of this convolution
 ATTENTION_REDUCTION = 8  # of the channels of queries and keys (Zhang et al. 2019, section 3)
 HE_GAIN = math.sqrt(2)
-MAX_BLOCKS = 1000  # per stage; to build more takes seconds before a cost can be estimated
 
 
 class ScaledConv(nn.Conv2d):
@@ -149,7 +148,7 @@ def stage_sizes(image_size: int, base_channels: int, blocks: int, attention_size
         ValueError: An argument is out of range.
     """
     check_int("base_channels", base_channels, 2)
-    check_int("blocks", blocks, 1, MAX_BLOCKS)
+    check_int("blocks", blocks, 1)
     start_size, widths, _ = layer_sizes(image_size, base_channels, 0)
     stages = [(start_size * 2**i, width) for i, width in enumerate([*widths, base_channels // 2])]
     sizes = [size for size, _ in stages]
@@ -164,7 +163,7 @@ class ResidualGenerator(BaseGenerator):
     Args:
         image_size, channels, activation, output_activation, prior, latent_dim, base_channels, classes: As in
             `dcgan.models.generator.Generator`.
-        blocks: Residual blocks per stage, 1 to 1000.
+        blocks: Residual blocks per stage, >= 1.
         attention_size: Size of the maps that get self-attention; None: no attention.
 
     Raises:
@@ -220,7 +219,7 @@ class ResidualDiscriminator(BaseDiscriminator):
     Args:
         image_size, channels, activation, base_channels, dropout, spectral_norm, classes, projection, pack: As in
             `dcgan.models.discriminator.Discriminator`.
-        blocks: Residual blocks per stage, 1 to 1000.
+        blocks: Residual blocks per stage, >= 1.
         attention_size: Size of the maps that get self-attention; None: no attention.
 
     Raises:
