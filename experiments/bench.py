@@ -144,6 +144,18 @@ def build_step(config: DictConfig, device: torch.device = CPU) -> tuple[GAN, Ste
     return gan, torch.autocast("cpu", torch.bfloat16, enabled=bf16, cache_enabled=False)(gan.training_step)
 
 
+def step_timer(step: Step, batches: Batches) -> Callable[[], float]:
+    """Return a function that trains for a step and returns its seconds, without those of its batch."""
+
+    def seconds() -> float:
+        batch = next(batches)
+        started = time.perf_counter()
+        step(batch, 0)
+        return time.perf_counter() - started
+
+    return seconds
+
+
 def infinite_batches(config: DictConfig, device: torch.device = CPU) -> Batches:
     """Yield the training's batches, epoch after epoch."""
     data = instantiate(config.data)

@@ -4,7 +4,6 @@ One thread. Writes steps.csv.
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from experiments.bench import (
     print_results,
     repeat_in_turns,
     start_benchmark,
+    step_timer,
     write_results,
 )
 from experiments.configs import compose_config
@@ -28,25 +28,18 @@ CONFIGS = {
 }
 
 
-def step_timer(overrides: list[str], precision: str) -> Callable[[], float]:
+def build_timer(overrides: list[str], precision: str) -> Callable[[], float]:
     """Return a function that makes a training step and returns its seconds."""
     config = compose_config(*overrides, f"trainer.precision={precision}")
-    (_, step), batches = build_step(config), infinite_batches(config)
-
-    def timed_step() -> float:
-        batch = next(batches)
-        started = time.perf_counter()
-        step(batch, 0)
-        return time.perf_counter() - started
-
-    return timed_step
+    _, step = build_step(config)
+    return step_timer(step, infinite_batches(config))
 
 
 def main() -> None:
     start_benchmark(threads=1)
     rows: list[Row] = []
     for name, overrides in CONFIGS.items():
-        timers = {precision: step_timer(overrides, precision) for precision in ("32-true", "bf16-mixed")}
+        timers = {precision: build_timer(overrides, precision) for precision in ("32-true", "bf16-mixed")}
         seconds = repeat_in_turns(timers, ROUNDS, warm_up_rounds=2)
         ratios = [slow / fast for slow, fast in zip(*seconds.values(), strict=True)]
         low, _, high = statistics.quantiles(ratios, n=4)

@@ -5,7 +5,6 @@ compiled.csv.
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from experiments.bench import (
     print_results,
     repeat_in_turns,
     start_benchmark,
+    step_timer,
     write_results,
 )
 from experiments.configs import compose_config
@@ -29,24 +29,17 @@ CONFIGS: dict[str, list[str]] = {
 }
 
 
-def step_timer(overrides: list[str], compiled: bool) -> Callable[[], float]:
+def build_timer(overrides: list[str], compiled: bool) -> Callable[[], float]:
     """Return a function that trains a few steps and returns the median of their seconds."""
     config = compose_config(*overrides)
     gan, step = build_step(config)
-    batches = infinite_batches(config)
     if compiled:
         gan.generator.compile()
         gan.discriminator.compile()
-
-    def timed_step() -> float:
-        batch = next(batches)
-        started = time.perf_counter()
-        step(batch, 0)
-        return time.perf_counter() - started
-
+    timer = step_timer(step, infinite_batches(config))
     for _ in range(WARM_UP_STEPS):
-        timed_step()
-    return lambda: statistics.median(timed_step() for _ in range(STEPS))
+        timer()
+    return lambda: statistics.median(timer() for _ in range(STEPS))
 
 
 def main() -> None:
@@ -55,7 +48,7 @@ def main() -> None:
     for name, overrides in CONFIGS.items():
         for precision in ("32-true", "bf16-mixed"):
             variants = {
-                kind: step_timer([*overrides, f"trainer.precision={precision}"], kind) for kind in (False, True)
+                kind: build_timer([*overrides, f"trainer.precision={precision}"], kind) for kind in (False, True)
             }
             seconds = repeat_in_turns(variants, ROUNDS, warm_up_rounds=1)
             ratios = [eager / compiled for eager, compiled in zip(*seconds.values(), strict=True)]

@@ -79,11 +79,16 @@ def alternatives(device: torch.device, overrides: list[str], original: Path | No
         config = compose_config(*overrides)
         if config.data.image_size != 64 or config.data.channels != 1 or device != CPU:
             raise ValueError("the original script is compared at data.image_size=64 on MNIST, on the CPU")
-        options = {"dataset": "mnist", "dataroot": config.data.root, "outf": "/tmp", "lr": config.optimizer.lr}
-        options |= {"batchSize": config.data.batch_size}
-        options |= dict.fromkeys(("ngf", "ndf"), config.model.base_channels)
+        options = {
+            "dataset": "mnist",
+            "dataroot": Path(config.data.root).resolve(),
+            "batchSize": config.data.batch_size,
+            "ngf": config.model.base_channels,
+            "ndf": config.model.base_channels,
+            "lr": config.optimizer.lr,
+        }
         arguments = [f"--{name}={value}" for name, value in options.items()]
-        variants[ORIGINAL] = Variant("original", [str(original), *arguments])
+        variants[ORIGINAL] = Variant("original", [str(original.resolve()), *arguments])
     return variants
 
 

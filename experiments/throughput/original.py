@@ -1,6 +1,6 @@
 """The PyTorch DCGAN example itself, `dcgan/main.py` of github.com/pytorch/examples. Logs its steps (see `turns`).
 
-`python -m experiments.throughput.original SCRIPT [options of the script]`
+`python -m experiments.throughput.original SCRIPT [options of the script]`, with absolute paths
 """
 
 import builtins
@@ -13,8 +13,9 @@ from typing import Any
 
 def main() -> None:
     sys.argv = sys.argv[1:]
-    original_print = print
-    with Path(os.environ["STEP_LOG"]).open("ab", buffering=0) as file:
+    original_print, step_log = print, Path(os.environ["STEP_LOG"])
+    os.chdir(step_log.parent)  # the script writes its pictures and weights to the working folder
+    with step_log.open("ab", buffering=0) as file:
 
         def print_and_count(*values: Any) -> None:
             original_print(*values)

@@ -8,7 +8,8 @@ import math
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -60,32 +61,37 @@ def seconds_to(distance: float, curve: Curve) -> float:
     return next((seconds for seconds, frechet in curve if frechet <= distance), math.inf)
 
 
-def print_records(curves: dict[str, dict[str, Curve]]) -> None:
-    """Print the median of the seconds to each distance, their range, and how many seeds have reached it if not all."""
-    print("| recipe | seeds |", " | ".join(f"{distance:g}" for distance in RECORDED), "|")
-    print("| --- | --- |", " | ".join("---" for _ in RECORDED), "|")
+def print_table(curves: dict[str, dict[str, Curve]], cells: dict[str, Callable[[list[Curve]], str]]) -> None:
+    """Print a row per variant. Each title has a function from the curves of a variant's seeds to its cell."""
+    print("| recipe | seeds |", " | ".join(cells), "|")
+    print("| --- | --- |", " | ".join("---" for _ in cells), "|")
     for variant, seeds in curves.items():
-        cells = []
-        for distance in RECORDED:
-            times = sorted(seconds_to(distance, curve) for curve in seeds.values())
-            reached = [seconds for seconds in times if seconds < math.inf]
-            median = statistics.median_low(times)
-            cell = f"{median:.0f} s ({reached[0]:.0f} to {reached[-1]:.0f})" if median < math.inf else ""
-            cells.append(cell if len(reached) in (0, len(times)) else f"{cell} {len(reached)} of {len(times)}".strip())
-        print(f"| {variant} | {len(seeds)} |", " | ".join(cells), "|")
+        row = [cell(list(seeds.values())) for cell in cells.values()]
+        print(f"| {variant} | {len(seeds)} |", " | ".join(row), "|")
+
+
+def record(curves: list[Curve], distance: float) -> str:
+    """Return the median of the seconds to the distance, their range, and how many seeds have reached it if not all."""
+    times = sorted(seconds_to(distance, curve) for curve in curves)
+    reached = [seconds for seconds in times if seconds < math.inf]
+    median = statistics.median_low(times)
+    cell = f"{median:.0f} s ({reached[0]:.0f} to {reached[-1]:.0f})" if median < math.inf else ""
+    return cell if len(reached) in (0, len(times)) else f"{cell} {len(reached)} of {len(times)}".strip()
+
+
+def mean_distance(curves: list[Curve], seconds: int) -> str:
+    """Return the mean distance and its range after these seconds, within 5 %."""
+    values = [frechet for curve in curves for s, frechet in curve if abs(s - seconds) < 0.05 * seconds]
+    spread = f" ({min(values):.2f} to {max(values):.2f}; n = {len(values)})" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2f}{spread}" if values else ""
+
+
+def print_records(curves: dict[str, dict[str, Curve]]) -> None:
+    print_table(curves, {f"{distance:g}": partial(record, distance=distance) for distance in RECORDED})
 
 
 def print_distances(curves: dict[str, dict[str, Curve]], columns: Sequence[int]) -> None:
-    """Print the mean distance and its range after each of these numbers of seconds, within 5 %."""
-    print("| recipe | seeds |", " | ".join(f"{seconds} s" for seconds in columns), "|")
-    print("| --- | --- |", " | ".join("---" for _ in columns), "|")
-    for variant, seeds in curves.items():
-        cells = []
-        for seconds in columns:
-            values = [f for curve in seeds.values() for s, f in curve if abs(s - seconds) < 0.05 * seconds]
-            spread = f" ({min(values):.2f} to {max(values):.2f}; n = {len(values)})" if len(values) > 1 else ""
-            cells.append(f"{statistics.fmean(values):.2f}{spread}" if values else "")
-        print(f"| {variant} | {len(seeds)} |", " | ".join(cells), "|")
+    print_table(curves, {f"{seconds} s": partial(mean_distance, seconds=seconds) for seconds in columns})
 
 
 def main() -> None:

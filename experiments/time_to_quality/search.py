@@ -3,7 +3,7 @@
 A trial trains for up to 180 s on one thread. After 20 and 60 s it continues only if it is in the best third of the
 trials that got there (asynchronous successive halving, Li et al. 2020). The budget is seconds of training, not steps,
 so that a cheaper step is worth as much as a better one. The distances are to 10,000 images held out from the training
-images; the test images are not used. The processes share search.journal in the folder `runs`; the trials are also in
+images; the test images are not used. The processes share runs/time_to_quality.journal; the trials are also in
 search.csv. The same command continues a search.
 """
 
@@ -135,6 +135,7 @@ def main() -> None:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # multivariate, group, constant_liar
         sampler = optuna.samplers.TPESampler(seed=args.seed, multivariate=True, group=True, constant_liar=True)
     pruner = optuna.pruners.SuccessiveHalvingPruner(RUNG_SECONDS[0], reduction_factor=3)
+    JOURNAL.parent.mkdir(exist_ok=True)
     study = open_study(JOURNAL, pruner, sampler)
     if not study.get_trials(deepcopy=False):
         for recipe in FIRST_TRIALS:

@@ -123,7 +123,7 @@ def test_recipes_of_race_can_be_built(recipe):
     build_standalone_gan(compose_config(*TINY, *recipe))
 
 
-def test_trials_of_the_search_train_on_images_that_are_not_held_out(monkeypatch):
+def test_trials_of_the_search_train():
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for recipe in search.FIRST_TRIALS:
         study.enqueue_trial(recipe)
